@@ -1,0 +1,88 @@
+package cairn_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/veltrix/cairn"
+
+// below says what each room may import of ours (docs/ARCHITECTURE.md, "Rooms").
+// Packages of tests (_test) may import more: doors hold for what is shipped.
+var below = map[string][]string{
+	".":                         {},
+	"internal/eventlog":         {},
+	"internal/eventlog/filelog": {"internal/eventlog"},
+	"internal/eventlog/logtest": {"internal/eventlog"},
+	"internal/wire":             {".", "internal/eventlog"},
+	"internal/puzzle":           {"."},
+	"internal/control":          {".", "internal/eventlog", "internal/wire"},
+	"internal/mapgen":           {".", "internal/eventlog", "internal/wire"},
+	"internal/claim":            {".", "internal/eventlog", "internal/wire", "internal/puzzle"},
+	"internal/broadcast":        {".", "internal/eventlog", "internal/wire"},
+	"internal/leaderboard":      {".", "internal/eventlog", "internal/wire"},
+	"internal/ledger":           {".", "internal/eventlog", "internal/wire"},
+	"internal/audit":            {".", "internal/eventlog", "internal/wire", "internal/ledger"},
+	"internal/load":             {".", "internal/wire", "internal/puzzle"},
+	"web":                       {},
+	"internal/server": {".", "internal/eventlog", "internal/wire", "internal/puzzle", "internal/control", "internal/mapgen",
+		"internal/claim", "internal/broadcast", "internal/leaderboard", "internal/ledger", "web"},
+}
+
+// TestDoors holds the one-way doors between the rooms. cmd/cairn, the wiring,
+// may import all.
+func TestDoors(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if name == "node_modules" || name == "testdata" || path == "tools" || path == "bench" || strings.HasPrefix(name, ".") && path != "." {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		room := filepath.ToSlash(filepath.Dir(path))
+		if strings.HasPrefix(room, "cmd/") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		// A file that go generate runs is a tool, not a part of its room.
+		if f.Name.Name == "main" {
+			return nil
+		}
+		may, known := below[room]
+		if !known {
+			t.Errorf("%s: room %q is not in the table of doors", path, room)
+		}
+		for _, imp := range f.Imports {
+			p := strings.Trim(imp.Path.Value, `"`)
+			if p != module && !strings.HasPrefix(p, module+"/") {
+				continue
+			}
+			to := "."
+			if p != module {
+				to = strings.TrimPrefix(p, module+"/")
+			}
+			if !slices.Contains(may, to) {
+				t.Errorf("%s imports %s: there is no door from %s", path, to, room)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
