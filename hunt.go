@@ -298,6 +298,11 @@ func (hs *Hunts) Apply(c Change) {
 	hs.byID[c.Hunt] = &h
 }
 
+// Clone returns a copy that can be folded further by itself.
+func (hs *Hunts) Clone() Hunts {
+	return Hunts{byID: maps.Clone(hs.byID), Knobs: maps.Clone(hs.Knobs), Key: hs.Key}
+}
+
 // Errors of [Hunts.Check]; others are FieldErrors.
 var (
 	ErrHuntExists  = errors.New("a hunt of that name exists, and a name is unique for ever")

@@ -1,0 +1,81 @@
+package claim
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/veltrix/cairn"
+)
+
+type metrics struct {
+	outcomes  [cairn.Pending + 1]prometheus.Counter
+	refused   prometheus.Counter
+	lookups   prometheus.Counter
+	takeovers prometheus.Counter
+	duration  prometheus.Histogram
+	batch     prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
+	f := promauto.With(reg)
+	claims := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "cairn_claims_total",
+		Help: "Attempts answered, by outcome; unavailable ones took nothing.",
+	}, []string{"outcome"})
+	m := &metrics{
+		refused: claims.WithLabelValues("unavailable"),
+		lookups: f.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_claim_lookups_total",
+			Help: "Times that somebody asked who holds a tile.",
+		}),
+		takeovers: f.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_claim_reopens_total",
+			Help: "Times that a shard lost its writer and was opened again.",
+		}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:                        "cairn_claim_duration_seconds",
+			Help:                        "From the receipt of an attempt, or of a batch, to its answer.",
+			Buckets:                     prometheus.ExponentialBucketsRange(50e-6, 2, 24),
+			NativeHistogramBucketFactor: 1.1,
+		}),
+		batch: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "cairn_claim_batch_claims",
+			Help:    "Claims in one record of a shard's log.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+		}),
+	}
+	for o := cairn.Won; o <= cairn.Pending; o++ {
+		m.outcomes[o] = claims.WithLabelValues(o.String())
+	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "cairn_claim_queue_attempts",
+		Help: "Attempts waiting for the loop of their shard.",
+	}, func() float64 { return float64(s.queued()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "cairn_claim_maps",
+		Help: "Maps remembered: open, about to open, or closed not long ago.",
+	}, func() float64 { return float64(len(s.atlas.Load().layouts)) })
+	return m
+}
+
+// answered counts one answer.
+func (m *metrics) answered(a *Answer, lookup bool) {
+	switch {
+	case lookup:
+		m.lookups.Inc()
+	case a.Err != nil:
+		m.refused.Inc()
+	case a.Verdict.Outcome != 0:
+		m.outcomes[a.Verdict.Outcome].Inc()
+	}
+}
+
+// queued returns how many attempts wait in all queues.
+func (s *Service) queued() (n int) {
+	for _, sh := range s.shards {
+		sh.mu.Lock()
+		n += len(sh.queue)
+		sh.mu.Unlock()
+	}
+	return n
+}

@@ -1,0 +1,233 @@
+// Package claim is the Tile Claim Service: it grants each tile exactly once.
+//
+// Attempts on the tiles of a shard meet in the memory of that shard's owner.
+// A pure [Book] decides them; one loop drives it, appends the winners to the
+// shard's fenced log in batches, and only when the append is acknowledged
+// tells anyone, winner or loser. What the log has is a fact; what it may or
+// may not have is answered pending.
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/eventlog"
+	"github.com/veltrix/cairn/internal/puzzle"
+)
+
+// ErrUnavailable says that the attempt was not decided, and took nothing: its
+// shard is being taken over, its queue is full, or its map has not been seen
+// yet. Try again in [RetryAfter].
+var ErrUnavailable = errors.New("claim: can't decide this attempt now")
+
+// RetryAfter is when a caller that heard ErrUnavailable should ask again.
+const RetryAfter = time.Second
+
+// Options tunes a Service. The zero value is ready for production.
+type Options struct {
+	Shards  int                   // shards 0 to Shards-1 are served; 0 means 64
+	MapWait time.Duration         // longest wait for a map that should be there; 0 means 250ms
+	Now     func() time.Time      // the clock that judges; nil means time.Now
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil registers nothing
+}
+
+// A Service owns shards and answers attempts. Its methods may be called
+// concurrently, before Run as well: then they wait.
+type Service struct {
+	store   eventlog.Store
+	keeper  *puzzle.Keeper
+	opts    Options
+	metrics *metrics
+	shards  []*shard
+	atlas   atomic.Pointer[atlas] // replaced whole by fold
+	foldMu  sync.Mutex            // one fold at a time
+}
+
+// An Answer is what came of one attempt: a Verdict, unless Err is set.
+type Answer struct {
+	Verdict cairn.Verdict
+	Err     error
+}
+
+// New returns a Service over store whose puzzles are keeper's. It does
+// nothing until Run.
+func New(store eventlog.Store, keeper *puzzle.Keeper, opts Options) *Service {
+	if opts.Shards == 0 {
+		opts.Shards = 64
+	}
+	if opts.MapWait == 0 {
+		opts.MapWait = 250 * time.Millisecond
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{store: store, keeper: keeper, opts: opts}
+	s.atlas.Store(newAtlas())
+	for i := range opts.Shards {
+		s.shards = append(s.shards, newShard(s, i))
+	}
+	s.metrics = newMetrics(opts.Metrics, s)
+	return s
+}
+
+func (s *Service) now() cairn.Instant { return cairn.InstantOf(s.opts.Now()) }
+
+// Run folds the control and maps logs, then fences, replays and serves every
+// shard, until ctx ends; then it drains: what was sent to a log gets its
+// answer. It returns nil, or the first error that another try can't mend.
+func (s *Service) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	start := func(f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				cancel(err)
+			}
+		})
+	}
+	caught := make(chan struct{}, 2)
+	start(func(ctx context.Context) error { return s.follow(ctx, eventlog.Control, s.foldControl, caught) })
+	start(func(ctx context.Context) error { return s.follow(ctx, eventlog.Maps, s.foldMaps(), caught) })
+	for range 2 {
+		select {
+		case <-caught:
+		case <-ctx.Done():
+		}
+	}
+	for _, sh := range s.shards {
+		start(sh.run)
+	}
+	<-ctx.Done()
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+// Ready returns nil once every shard is fenced and replayed.
+func (s *Service) Ready() error {
+	n := 0
+	for _, sh := range s.shards {
+		if sh.isReady() {
+			n++
+		}
+	}
+	if n < len(s.shards) {
+		return fmt.Errorf("%d of %d shards are ready", n, len(s.shards))
+	}
+	return nil
+}
+
+// Claim decides one attempt. It returns once the verdict is a fact of the log
+// or final without one. If ctx ends before, the verdict is Pending: the
+// attempt may still win, and [Service.Lookup] will tell.
+func (s *Service) Claim(ctx context.Context, a *cairn.Attempt) (cairn.Verdict, error) {
+	return s.one(ctx, a, false)
+}
+
+// Lookup reports who holds a tile: Won if it is the player, Gone if another,
+// Pending while that is not decided, and the zero Outcome if nobody does.
+func (s *Service) Lookup(ctx context.Context, ref cairn.TileRef, player cairn.PlayerID) (cairn.Verdict, error) {
+	return s.one(ctx, &cairn.Attempt{TileRef: ref, Player: player}, true)
+}
+
+func (s *Service) one(ctx context.Context, a *cairn.Attempt, lookup bool) (cairn.Verdict, error) {
+	as, out := [1]cairn.Attempt{*a}, [1]Answer{}
+	s.all(ctx, as[:], out[:], lookup)
+	return out[0].Verdict, out[0].Err
+}
+
+// ClaimAll decides several attempts, each on its own, and fills out, which
+// must be as long. It returns when all are decided or ctx ends.
+func (s *Service) ClaimAll(ctx context.Context, as []cairn.Attempt, out []Answer) {
+	s.all(ctx, as, out, false)
+}
+
+func (s *Service) all(ctx context.Context, as []cairn.Attempt, out []Answer, lookup bool) {
+	d := newDone(len(as))
+	calls := make([]call, len(as))
+	start := s.now()
+	for i := range as {
+		c := &calls[i]
+		c.attempt, c.at, c.lookup, c.done = as[i], start, lookup, d
+		s.route(ctx, c)
+	}
+	decided := true
+	select {
+	case <-d.ch:
+	case <-ctx.Done():
+		// The calls stay with their shards, which may still decide them: they
+		// are not read here any more.
+		decided = d.give()
+	}
+	for i := range out {
+		if decided {
+			out[i] = calls[i].answer
+		} else {
+			out[i] = Answer{Verdict: cairn.Verdict{Outcome: cairn.Pending, RetryAfter: RetryAfter}}
+		}
+		s.metrics.answered(&out[i], lookup)
+	}
+	s.metrics.duration.Observe(s.now().Sub(start).Seconds())
+}
+
+// route sends a call to the shard that owns its tile, or answers it here.
+func (s *Service) route(ctx context.Context, c *call) {
+	lay, halted, err := s.find(ctx, &c.attempt.TileRef, &c.answer.Verdict)
+	if err != nil || lay == nil {
+		c.answer.Err = err
+		c.done.one()
+		return
+	}
+	c.lay, c.halted = lay, halted
+	i, ok := lay.Shard(c.attempt.Tile)
+	if !ok {
+		c.answer.Verdict = cairn.Verdict{Outcome: cairn.UnknownTile}
+		c.done.one()
+		return
+	}
+	if i >= len(s.shards) || !s.shards[i].put(c) {
+		c.answer.Err = ErrUnavailable
+		c.done.one()
+	}
+}
+
+// A done counts the calls of one caller that are still out.
+type done struct {
+	left atomic.Int64
+	ch   chan struct{} // closed by the last one
+}
+
+func newDone(n int) *done {
+	d := &done{ch: make(chan struct{})}
+	if n == 0 {
+		close(d.ch)
+	}
+	d.left.Store(int64(n))
+	return d
+}
+
+// one says that one call is answered; its answer must not be touched again.
+func (d *done) one() {
+	if d.left.Add(-1) == 0 {
+		close(d.ch)
+	}
+}
+
+// give reports whether all calls were answered, after all.
+func (d *done) give() bool { return d.left.Load() == 0 }

@@ -1,0 +1,366 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/eventlog"
+	"github.com/veltrix/cairn/internal/wire"
+)
+
+const (
+	// queueMax bounds the attempts that wait for one shard's loop.
+	queueMax = 1 << 16
+
+	// batchMax is how many claims always fit one record.
+	batchMax = (eventlog.BodyBytesMax - 16) / wire.ClaimBytesMax
+
+	// forgetEvery is how often a shard drops the maps it no longer needs.
+	forgetEvery = 10 * time.Second
+
+	// reopenAfter is the pause before a shard that lost its writer opens
+	// again, so that two owners that fight over it do so slowly.
+	reopenAfter = 200 * time.Millisecond
+)
+
+// A call is one attempt on its way through a shard and back.
+type call struct {
+	attempt cairn.Attempt
+	lay     *Layout
+	at      cairn.Instant // by the owner's clock, at receipt
+	halted  bool
+	lookup  bool // asks who holds the tile; claims nothing
+
+	answer Answer
+	grant  uint64 // what the answer waits for
+	done   *done
+}
+
+// A shard owns one shard's log and Book.
+type shard struct {
+	// Static after newShard.
+	service *Service
+	index   int
+	name    eventlog.Name
+	log     *slog.Logger
+	wake    chan struct{} // capacity 1; never closed
+
+	mu    sync.Mutex
+	queue []*call // waiting for the loop; at most queueMax
+	ready bool    // the log is fenced and replayed
+	shut  bool    // run has returned: nobody takes from the queue any more
+
+	// Owned by run.
+	book    *Book
+	spare   []*call // the queue's other half: swapped, so that neither grows anew
+	waiting []*call // decided, but not to be told before their grant is committed
+	body    []byte
+}
+
+func newShard(s *Service, index int) *shard {
+	name := eventlog.Shard(index)
+	return &shard{
+		service: s, index: index, name: name, log: s.opts.Log.With("log", string(name)),
+		wake: make(chan struct{}, 1),
+	}
+}
+
+// put queues c for the loop. It reports false when the queue is full or the
+// shard was shut down.
+func (sh *shard) put(c *call) bool {
+	sh.mu.Lock()
+	ok := len(sh.queue) < queueMax && !sh.shut
+	if ok {
+		sh.queue = append(sh.queue, c)
+	}
+	sh.mu.Unlock()
+	if ok {
+		sh.signal()
+	}
+	return ok
+}
+
+func (sh *shard) signal() {
+	select {
+	case sh.wake <- struct{}{}:
+	default: // it will wake already, and take all there is
+	}
+}
+
+func (sh *shard) take() []*call {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	q := sh.queue
+	sh.queue, sh.spare = sh.spare[:0], q
+	return q
+}
+
+func (sh *shard) setReady(ready bool) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.ready = ready
+}
+
+func (sh *shard) isReady() bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.ready
+}
+
+// run owns the shard until ctx ends. Each time that it loses its writer it
+// opens the log anew and rebuilds the Book from it, by the same code.
+func (sh *shard) run(ctx context.Context) error {
+	defer sh.close()
+	for {
+		err := sh.serve(ctx)
+		sh.setReady(false)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, eventlog.ErrMissing) || errors.Is(err, eventlog.ErrDamaged) || errors.Is(err, eventlog.ErrClosed) {
+			return fmt.Errorf("claim: shard %d: %w", sh.index, err)
+		}
+		sh.service.metrics.takeovers.Inc()
+		sh.log.Warn("lost the shard; opening it again", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(reopenAfter):
+		}
+	}
+}
+
+// close answers whoever still waits in the queue.
+func (sh *shard) close() {
+	sh.mu.Lock()
+	sh.shut = true
+	q := sh.queue
+	sh.queue = nil
+	sh.mu.Unlock()
+	for _, c := range q {
+		sh.finish(c, ErrUnavailable)
+	}
+}
+
+// serve fences the log, rebuilds the Book, and decides attempts until ctx ends
+// or the writer does.
+func (sh *shard) serve(ctx context.Context) error {
+	w, err := sh.service.store.Open(ctx, sh.name)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	sh.book = NewBook(sh.index, sh.service.keeper)
+	if err := sh.replay(ctx, w); err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	sh.setReady(true)
+
+	// The appender outlives ctx by one append: what was sent to the log gets
+	// its answer, and Ctrl-C drains.
+	flights := make(chan flight)
+	landed := make(chan flight, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() { appendLoop(context.WithoutCancel(ctx), w, flights, landed) })
+	defer wg.Wait()
+	defer close(flights)
+	return sh.loop(ctx, w.Fence(), flights, landed)
+}
+
+// A flight is one record on its way into the log.
+type flight struct {
+	body []byte
+	from eventlog.Offset
+	off  eventlog.Offset
+	err  error
+}
+
+// appendLoop appends what it is sent, one at a time, until flights is closed.
+func appendLoop(ctx context.Context, w eventlog.Writer, flights <-chan flight, landed chan<- flight) {
+	for f := range flights {
+		f.off, f.err = w.Append(ctx, f.body, f.from)
+		landed <- f
+	}
+}
+
+// loop decides attempts. While an append is in flight the grants of the next
+// batch gather, so that batches are as large as the log is slow.
+func (sh *shard) loop(ctx context.Context, last eventlog.Offset, flights chan<- flight, landed <-chan flight) error {
+	forget := time.NewTicker(forgetEvery)
+	defer forget.Stop()
+	flying := false
+	for {
+		if !flying && sh.book.Untaken() > 0 {
+			flights <- sh.depart(eventlog.Offset{Epoch: last.Epoch, Seq: last.Seq + 1})
+			flying = true
+		}
+		quit := ctx.Done()
+		if flying {
+			quit = nil // first the answer to what is in flight
+		}
+		select {
+		case <-quit:
+			sh.abandon(ErrUnavailable)
+			return ctx.Err()
+		case f := <-landed:
+			flying = false
+			if err := sh.land(f); err != nil {
+				return err
+			}
+			if f.err == nil {
+				last = f.off
+			}
+		case <-sh.wake:
+			sh.decide(sh.take())
+		case <-forget.C:
+			sh.book.Forget(sh.service.now())
+		}
+	}
+}
+
+// depart makes the record of the next batch.
+func (sh *shard) depart(next eventlog.Offset) flight {
+	claims, _ := sh.book.Take(batchMax)
+	sh.service.metrics.batch.Observe(float64(len(claims)))
+	sh.body = wire.AppendClaims(sh.body[:0], claims)
+	return flight{body: sh.body, from: sh.book.From(next)}
+}
+
+// land ends the flight of a batch. It returns an error if the writer has ended.
+func (sh *shard) land(f flight) error {
+	switch {
+	case f.err == nil:
+		sh.commit(f.off)
+		return nil
+	case errors.Is(f.err, eventlog.ErrPushback), errors.Is(f.err, eventlog.ErrTooLarge):
+		sh.log.Error("the log did not take a batch", "err", f.err)
+		sh.book.Withdraw()
+		sh.abandon(ErrUnavailable)
+		return nil
+	default:
+		// Fenced or unknown: what is in flight may be in the log or not, and
+		// only the log can say. Nobody hears won or gone from memory.
+		sh.pend()
+		return f.err
+	}
+}
+
+// decide runs each call through the Book and answers those that are final.
+func (sh *shard) decide(calls []*call) {
+	for i, c := range calls {
+		calls[i] = nil // the slice is used again; the call must not be held by it
+		v := &c.answer.Verdict
+		if c.lookup {
+			c.grant = sh.book.Lookup(c.lay, &c.attempt, c.at, v)
+		} else {
+			c.grant = sh.book.Decide(c.lay, &c.attempt, c.at, c.halted, v)
+		}
+		if c.grant == 0 {
+			sh.finish(c, nil)
+		} else {
+			sh.waiting = append(sh.waiting, c)
+		}
+	}
+}
+
+// commit makes the batch in flight the record at off, and answers all who
+// waited for it.
+func (sh *shard) commit(off eventlog.Offset) {
+	first := sh.book.committed + 1
+	last := sh.book.Commit(off)
+	rest := sh.waiting[:0]
+	for _, c := range sh.waiting {
+		if c.grant > last {
+			rest = append(rest, c)
+			continue
+		}
+		c.answer.Verdict.Place = cairn.Place{Shard: sh.index, Epoch: off.Epoch, Seq: off.Seq, Index: int(c.grant - first)}
+		sh.finish(c, nil)
+	}
+	clear(sh.waiting[len(rest):])
+	sh.waiting = rest
+}
+
+// abandon answers all who wait with err.
+func (sh *shard) abandon(err error) {
+	for _, c := range sh.waiting {
+		sh.finish(c, err)
+	}
+	clear(sh.waiting)
+	sh.waiting = sh.waiting[:0]
+}
+
+// pend answers all who wait that it is not decided.
+func (sh *shard) pend() {
+	for _, c := range sh.waiting {
+		c.answer.Verdict = cairn.Verdict{Outcome: cairn.Pending, RetryAfter: reopenAfter}
+		sh.finish(c, nil)
+	}
+	clear(sh.waiting)
+	sh.waiting = sh.waiting[:0]
+}
+
+func (sh *shard) finish(c *call, err error) {
+	if c.answer.Err = err; err != nil {
+		c.answer.Verdict = cairn.Verdict{}
+	}
+	c.done.one()
+}
+
+// replay rebuilds the Book from the log, up to and with this writer's fence.
+func (sh *shard) replay(ctx context.Context, w eventlog.Writer) error {
+	f, err := followFrom(ctx, sh.service.store, sh.name, w.From())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var claims []cairn.Claim
+	for {
+		recs, _, err := f.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range recs {
+			r := &recs[i]
+			if r.Kind == eventlog.Data {
+				if claims, err = wire.DecodeClaims(claims[:0], r.Body); err != nil {
+					return fmt.Errorf("%w: record %v: %w", eventlog.ErrDamaged, r.Offset, err)
+				}
+				sh.fold(claims, r.Offset)
+			}
+			if r.Offset == w.Fence() {
+				return nil
+			}
+		}
+	}
+}
+
+func (sh *shard) fold(claims []cairn.Claim, off eventlog.Offset) {
+	for i := range claims {
+		c := &claims[i]
+		lay := sh.service.atlas.Load().layouts[mapKey{c.Hunt, c.Tick}]
+		if !sh.book.Replay(lay, c, off, i) {
+			sh.log.Error("the log grants a tile again; the first grant holds", "tile", c.TileRef.String(), "offset", off.String(), "index", i)
+		}
+	}
+}
+
+// followFrom follows a log from the record at from on, or from the oldest
+// that is held if from is zero or gone.
+func followFrom(ctx context.Context, store eventlog.Store, name eventlog.Name, from eventlog.Offset) (eventlog.Follower, error) {
+	if from.Seq > 0 {
+		f, err := store.Follow(ctx, name, eventlog.Offset{Epoch: from.Epoch, Seq: from.Seq - 1})
+		if !errors.Is(err, eventlog.ErrTrimmed) {
+			return f, err
+		}
+	}
+	st, err := store.Status(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return store.Follow(ctx, name, st.Before)
+}
