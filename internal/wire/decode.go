@@ -1,0 +1,295 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/veltrix/cairn"
+)
+
+// DecodeFrame decodes one message of a client. Its errors are *FrameError.
+// It takes the frames' own form of JSON strictly: one object, whose values are
+// strings, integers, booleans and lists of strings, every field known, none
+// twice, none null. The order of fields is free.
+func DecodeFrame(b []byte) (ClientFrame, error) {
+	if !utf8.Valid(b) {
+		return nil, &FrameError{Code: FrameNotUTF8, Msg: "is not valid UTF-8"}
+	}
+	fields, err := scanObject(b)
+	if err != nil {
+		return nil, err
+	}
+	d := frameDecoder{fields: fields}
+	kind := d.string("type", true, 32)
+	var f ClientFrame
+	switch {
+	case d.err != nil:
+		return nil, d.err
+	case kind == "hello":
+		f = d.hello()
+	case kind == "watch":
+		f = d.watch()
+	case kind == "claim":
+		f = d.claim()
+	case kind == "ping":
+		f = &PingFrame{}
+	default:
+		return nil, &FrameError{FrameUnknownType, "type", fmt.Sprintf("is %.32q; want hello, watch, claim or ping", kind)}
+	}
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (d *frameDecoder) hello() *HelloFrame {
+	f := &HelloFrame{
+		Token: d.string("token", false, FrameBytesMax),
+		Epoch: d.string("epoch", false, 64),
+	}
+	seq, had := d.int("seq", f.Epoch != "", 0, 1<<53)
+	if had && f.Epoch == "" {
+		d.fail(FrameMissingField, "epoch", "is missing, and seq means nothing without it")
+	}
+	f.Seq = uint64(seq)
+	return f
+}
+
+func (d *frameDecoder) watch() *WatchFrame {
+	f := &WatchFrame{Hunt: d.hunt()}
+	for i, s := range d.strings("regions", WatchRegionsMax) {
+		c, err := cairn.ParseCell(s)
+		if err != nil {
+			d.fail(FrameInvalidField, fmt.Sprintf("regions[%d]", i), "%v", err)
+			break
+		}
+		f.Regions = append(f.Regions, c)
+	}
+	f.Standings = d.bool("standings")
+	return f
+}
+
+func (d *frameDecoder) claim() *ClaimFrame {
+	f := &ClaimFrame{
+		ID:      d.string("id", true, FrameIDBytesMax),
+		Hunt:    d.hunt(),
+		ClaimID: d.string("claim_id", false, cairn.ClaimIDBytesMax),
+		Answer:  d.string("answer", false, FrameBytesMax),
+		Token:   d.string("token", false, FrameBytesMax),
+	}
+	tick, _ := d.int("map", true, 0, 1<<53)
+	tile, _ := d.int("tile", true, 0, 1<<32-1)
+	f.Map, f.Tile = cairn.Tick(tick), uint32(tile)
+	return f
+}
+
+// A field is one member of a frame's object. Its value is the JSON as it came.
+type field struct {
+	name  string
+	value []byte
+	taken bool
+}
+
+// A frameDecoder hands out an object's fields. The first failure sticks.
+type frameDecoder struct {
+	fields []field
+	err    error
+}
+
+func (d *frameDecoder) fail(code, name, format string, args ...any) {
+	if d.err == nil {
+		d.err = &FrameError{code, name, fmt.Sprintf(format, args...)}
+	}
+}
+
+func (d *frameDecoder) take(name string, required bool) []byte {
+	for i := range d.fields {
+		if d.fields[i].name == name {
+			d.fields[i].taken = true
+			return d.fields[i].value
+		}
+	}
+	if required {
+		d.fail(FrameMissingField, name, "is missing")
+	}
+	return nil
+}
+
+func (d *frameDecoder) string(name string, required bool, bytesMax int) string {
+	v := d.take(name, required)
+	if v == nil {
+		return ""
+	}
+	s, ok := stringValue(v)
+	switch {
+	case !ok:
+		d.fail(FrameInvalidField, name, "is %.32s; want a string", v)
+	case len(s) > bytesMax:
+		d.fail(FrameInvalidField, name, "has %d bytes; want at most %d", len(s), bytesMax)
+	case required && s == "":
+		d.fail(FrameInvalidField, name, "is empty")
+	}
+	return s
+}
+
+func (d *frameDecoder) hunt() cairn.HuntID {
+	id := cairn.HuntID(d.string("hunt", true, FrameBytesMax))
+	if err := cairn.ValidHuntID(id); err != nil && d.err == nil {
+		d.fail(FrameInvalidField, "hunt", "%v", err)
+	}
+	return id
+}
+
+func (d *frameDecoder) int(name string, required bool, lo, hi int64) (v int64, had bool) {
+	b := d.take(name, required)
+	if b == nil {
+		return 0, false
+	}
+	v, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil || v < lo || v > hi {
+		d.fail(FrameInvalidField, name, "is %.32s; want a whole number, %d to %d", b, lo, hi)
+		return 0, true
+	}
+	return v, true
+}
+
+func (d *frameDecoder) bool(name string) bool {
+	switch v := d.take(name, false); string(v) {
+	case "true":
+		return true
+	case "", "false":
+	default:
+		d.fail(FrameInvalidField, name, "is %.32s; want true or false", v)
+	}
+	return false
+}
+
+func (d *frameDecoder) strings(name string, countMax int) []string {
+	v := d.take(name, true)
+	if v == nil {
+		return nil
+	}
+	var list []json.RawMessage
+	if v[0] != '[' || json.Unmarshal(v, &list) != nil {
+		d.fail(FrameInvalidField, name, "is %.32s; want a list of strings", v)
+		return nil
+	}
+	if len(list) > countMax {
+		d.fail(FrameInvalidField, name, "has %d items; want at most %d", len(list), countMax)
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, item := range list {
+		s, ok := stringValue(item)
+		if !ok {
+			d.fail(FrameInvalidField, fmt.Sprintf("%s[%d]", name, i), "is %.32s; want a string", []byte(item))
+			return nil
+		}
+		out[i] = s
+	}
+	return out
+}
+
+// end returns the first failure, or one for a field that nobody asked for.
+func (d *frameDecoder) end() error {
+	for _, f := range d.fields {
+		if !f.taken {
+			d.fail(FrameUnknownField, clip(f.name), "is not a field of this frame")
+		}
+	}
+	return d.err
+}
+
+// stringValue decodes a JSON string.
+func stringValue(v []byte) (s string, ok bool) {
+	if v[0] != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(v, '\\') < 0 {
+		return string(v[1 : len(v)-1]), true
+	}
+	return s, json.Unmarshal(v, &s) == nil
+}
+
+// scanObject cuts b, an object, into its fields.
+func scanObject(b []byte) ([]field, error) {
+	if !json.Valid(b) {
+		return nil, &FrameError{Code: FrameMalformed, Msg: "is not JSON"}
+	}
+	b = bytes.TrimLeft(b, " \t\r\n")
+	if b[0] != '{' {
+		return nil, &FrameError{Code: FrameMalformed, Msg: fmt.Sprintf("is %.32s; want a JSON object", b)}
+	}
+	var fields []field
+	for i := skipSpace(b, 1); b[i] != '}'; {
+		n := skipValue(b, i)
+		name, ok := stringValue(b[i:n])
+		if !ok {
+			return nil, &FrameError{Code: FrameMalformed, Msg: "has a name that is not a string"}
+		}
+		for _, f := range fields {
+			if f.name == name {
+				return nil, &FrameError{FrameUnknownField, clip(name), "is there twice"}
+			}
+		}
+		i = skipSpace(b, skipSpace(b, n)+1) // over the colon
+		n = skipValue(b, i)
+		fields = append(fields, field{name: name, value: b[i:n]})
+		if i = skipSpace(b, n); b[i] == ',' {
+			i = skipSpace(b, i+1)
+		}
+	}
+	return fields, nil
+}
+
+func skipSpace(b []byte, i int) int {
+	for b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n' {
+		i++
+	}
+	return i
+}
+
+// skipValue returns the index behind the value at b[i] of valid JSON.
+func skipValue(b []byte, i int) int {
+	depth := 0
+	for {
+		switch b[i] {
+		case '"':
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		default:
+			if depth == 0 { // a number, true, false or null
+				for i < len(b) && bytes.IndexByte([]byte(",}] \t\r\n"), b[i]) < 0 {
+					i++
+				}
+				return i
+			}
+		}
+		i++
+		if depth == 0 {
+			return i
+		}
+	}
+}
+
+// clip shortens a name that a client chose, for an error's text.
+func clip(s string) string {
+	if len(s) <= 32 {
+		return s
+	}
+	n := 32
+	for !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
