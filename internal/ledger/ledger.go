@@ -1,0 +1,120 @@
+// Package ledger is the durable account of rewards: one entry a claim, exactly
+// once. It follows the shards' logs up to their durable marks and writes
+// entries, sums and offsets in one transaction, so that a crash anywhere
+// settles nothing twice and loses nothing.
+//
+//	entries   unique on (hunt, map, tile): the first claim in the log's order
+//	offsets   how far each shard is settled: count, Σ and chain hash there
+//	balances  Σ a player
+//
+// It does not know sockets, ranks or which backend the log has.
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+)
+
+// Errors.
+var (
+	// ErrBadCursor: the cursor is none that Rewards returned. Start without one.
+	ErrBadCursor = errors.New("ledger: bad cursor")
+
+	// ErrReadOnly: the ledger was opened with ReadOnly, and Run writes.
+	ErrReadOnly = errors.New("ledger: opened read-only")
+)
+
+// Options tunes a Ledger. The zero value is ready for production.
+type Options struct {
+	ReadOnly    bool          // only read, and change nothing on disk; the database must exist
+	CommitEvery time.Duration // longest that a claim waits for its transaction to fill; 0 means 50ms
+	RowsMax     int           // entries in one transaction; 0 means 4096
+	RetryMax    time.Duration // longest wait before a failed transaction is tried again; 0 means 5s
+
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil leaves them unregistered
+	Now     func() time.Time      // nil means time.Now; for durations in metrics only
+}
+
+func (o Options) withDefaults() Options {
+	if o.CommitEvery == 0 {
+		o.CommitEvery = 50 * time.Millisecond
+	}
+	if o.RowsMax == 0 {
+		o.RowsMax = 4096
+	}
+	if o.RetryMax == 0 {
+		o.RetryMax = 5 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+// A Ledger is an open account. Its methods may be called concurrently; Run,
+// at most once at a time.
+type Ledger struct {
+	opts    Options
+	write   *sql.DB // nil if read-only; one connection
+	read    *sql.DB
+	metrics metrics
+
+	mu      sync.Mutex
+	store   eventlog.Store // while Run runs
+	shards  map[int]*progress
+	failing error // why the last transaction failed; nil once one committed
+}
+
+// Open opens the ledger that dsn names and brings its schema up to date:
+//
+//	sqlite:PATH   an SQLite file, made if it does not exist; its folder must
+//
+// More than one process may have the same ledger open, and run it.
+func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
+	scheme, path, _ := strings.Cut(dsn, ":")
+	if scheme != "sqlite" || path == "" {
+		return nil, fmt.Errorf("ledger: %.16q: want sqlite:PATH", scheme) // the rest may hold a password
+	}
+	d := &sqliteDialect
+	write, read, err := d.open(ctx, path, opts.ReadOnly)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: open %s: %w", path, err)
+	}
+	l := &Ledger{opts: opts.withDefaults(), write: write, read: read}
+	if opts.ReadOnly {
+		err = d.checkVersion(ctx, read)
+	} else {
+		err = d.migrate(ctx, write)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("ledger: open %s: %w", path, err), l.Close())
+	}
+	l.metrics = newMetrics(opts.Metrics, func() float64 { return float64(l.Lag()) }, func() float64 { return float64(l.halted()) })
+	return l, nil
+}
+
+// Close closes the database. Run must have returned.
+func (l *Ledger) Close() error {
+	var err error
+	if l.read != nil {
+		err = l.read.Close()
+	}
+	if l.write != nil {
+		err = errors.Join(err, l.write.Close()) // last: it folds the write-ahead log into the file
+	}
+	return err
+}

@@ -1,0 +1,116 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+)
+
+// progress is how far one shard has come, for those who ask while Run runs.
+type progress struct {
+	mu        sync.Mutex
+	read      eventlog.Offset // the last record read
+	unsettled int             // records read and not settled
+	halted    error           // why the shard is not settled any more
+}
+
+func (p *progress) setRead(o eventlog.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.read = o
+}
+
+func (p *progress) addUnsettled(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unsettled += n
+}
+
+// reset begins anew from what is settled: nothing is under way.
+func (p *progress) reset(o eventlog.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.read, p.unsettled, p.halted = o, 0, nil
+}
+
+func (p *progress) halt(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.halted = err
+}
+
+// lag returns how many records head is ahead of what is settled. Where an
+// epoch or more have not been read it counts only the last one's records.
+func (p *progress) lag(head eventlog.Offset) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.unsettled
+	switch {
+	case !p.read.Less(head):
+	case p.read.Epoch == head.Epoch:
+		n += int(head.Seq - p.read.Seq)
+	default:
+		n += int(head.Seq) + 1
+	}
+	return n
+}
+
+// Lag returns how many records the shards' logs are ahead of the ledger, all
+// together: head minus offset. 0 when Run does not run.
+func (l *Ledger) Lag() int {
+	l.mu.Lock()
+	store, shards := l.store, maps.Clone(l.shards)
+	l.mu.Unlock()
+	if store == nil {
+		return 0
+	}
+	n := 0
+	for shard, p := range shards {
+		if st, err := store.Status(context.Background(), eventlog.Shard(shard)); err == nil {
+			n += p.lag(st.Last)
+		}
+	}
+	return n
+}
+
+// halted returns how many shards are halted.
+func (l *Ledger) halted() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.shards {
+		p.mu.Lock()
+		if p.halted != nil {
+			n++
+		}
+		p.mu.Unlock()
+	}
+	return n
+}
+
+// Ready returns nil while Run runs and settles all it reads, and else what is
+// wrong: every shard that is halted, with its reason, or why transactions fail.
+func (l *Ledger) Ready() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.store == nil {
+		return errors.New("ledger: not following the logs")
+	}
+	var errs []error
+	if l.failing != nil {
+		errs = append(errs, fmt.Errorf("ledger: transactions fail and are tried again: %w", l.failing))
+	}
+	for _, shard := range slices.Sorted(maps.Keys(l.shards)) {
+		p := l.shards[shard]
+		p.mu.Lock()
+		if p.halted != nil {
+			errs = append(errs, fmt.Errorf("ledger: shard %s is halted: %w", eventlog.Shard(shard), p.halted))
+		}
+		p.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}

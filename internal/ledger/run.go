@@ -1,0 +1,234 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+)
+
+// discoverEvery is how often Run looks for shards provisioned since it began.
+const discoverEvery = 5 * time.Second
+
+// retryMin is the first wait before what failed is tried again.
+const retryMin = 10 * time.Millisecond
+
+// Run settles what the shards' logs hold up to their durable marks, from where
+// the ledger stands, until ctx ends: then it returns nil, and what was read
+// and not committed is read again by the next Run. A shard whose log does not
+// fit what was settled is halted, and the others go on: see Ready. A
+// transaction that fails is tried again until it commits. The other errors are
+// those of a store that was closed or of a ledger opened read-only.
+func (l *Ledger) Run(ctx context.Context, store eventlog.Store) error {
+	if l.write == nil {
+		return ErrReadOnly
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s := &settler{
+		Ledger: l,
+		store:  store,
+		stop:   stop,
+		in:     make(chan delivery, 64),
+		shards: map[int]*shard{},
+		queue:  map[int][]record{},
+	}
+	l.mu.Lock()
+	l.store, l.shards, l.failing = store, map[int]*progress{}, nil
+	l.mu.Unlock()
+	defer func() {
+		stop(nil)
+		s.followers.Wait()
+		l.mu.Lock()
+		l.store = nil
+		l.mu.Unlock()
+	}()
+	s.run(ctx)
+	if err := context.Cause(ctx); errors.Is(err, eventlog.ErrClosed) {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+// A settler is one Run: followers read the shards and send to one loop, which
+// writes.
+type settler struct {
+	*Ledger
+	store     eventlog.Store
+	stop      context.CancelCauseFunc
+	in        chan delivery // never closed; followers stop when ctx ends
+	followers sync.WaitGroup
+
+	// Owned by run.
+	shards map[int]*shard
+	queue  map[int][]record // to be settled, by shard
+	rows   int              // claims in queue
+	writer writer
+}
+
+// A shard is a log that is followed.
+type shard struct {
+	*progress
+	id     int
+	at     position           // settled
+	run    uint64             // of the newest follower
+	cancel context.CancelFunc // of the newest follower
+}
+
+// run owns the transactions until ctx ends.
+func (s *settler) run(ctx context.Context) {
+	s.discover(ctx)
+	discover := time.NewTicker(discoverEvery)
+	defer discover.Stop()
+	full := time.NewTimer(0) // the oldest claim in the queue has waited long enough
+	defer full.Stop()
+	full.Stop()
+	waiting := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-discover.C:
+			s.discover(ctx)
+		case d := <-s.in:
+			s.enqueue(d)
+			if !waiting && len(s.queue) > 0 {
+				full.Reset(s.opts.CommitEvery)
+				waiting = true
+			}
+		case <-full.C:
+			s.settle(ctx)
+			waiting = false
+		}
+		if s.rows >= s.opts.RowsMax {
+			s.settle(ctx)
+			full.Stop()
+			waiting = false
+		}
+	}
+}
+
+// enqueue takes in a delivery of a follower that is still the newest.
+func (s *settler) enqueue(d delivery) {
+	if sh := s.shards[d.shard]; d.run != sh.run {
+		return
+	}
+	s.queue[d.shard] = append(s.queue[d.shard], d.records...)
+	for i := range d.records {
+		s.rows += len(d.records[i].claims)
+	}
+}
+
+// discover begins to follow every shard that is not followed yet.
+func (s *settler) discover(ctx context.Context) {
+	names, err := s.store.Logs(ctx)
+	if err != nil {
+		s.opts.Log.Error("ledger: list logs", "err", err)
+		if errors.Is(err, eventlog.ErrClosed) {
+			s.stop(err)
+		}
+		return
+	}
+	var fresh []*shard
+	for _, name := range names {
+		if id, ok := shardID(name); ok && s.shards[id] == nil {
+			sh := &shard{id: id, progress: new(progress)}
+			s.shards[id] = sh
+			fresh = append(fresh, sh)
+		}
+	}
+	if len(fresh) == 0 {
+		return
+	}
+	s.mu.Lock()
+	for _, sh := range fresh {
+		s.Ledger.shards[sh.id] = sh.progress
+	}
+	s.mu.Unlock()
+	s.restart(ctx, fresh...)
+}
+
+// shardID returns which shard a log is of.
+func shardID(name eventlog.Name) (int, bool) {
+	digits, ok := strings.CutPrefix(string(name), "s")
+	id, err := strconv.Atoi(digits)
+	return id, ok && err == nil && eventlog.Shard(id) == name
+}
+
+// restart follows shards anew from where the database says they stand. What
+// earlier followers of theirs sent is dropped.
+func (s *settler) restart(ctx context.Context, shards ...*shard) {
+	sums := map[int]ShardSums{}
+	if !s.retry(ctx, "read offsets", func() (err error) {
+		sums, err = readShardSums(ctx, s.write)
+		return err
+	}) {
+		return
+	}
+	for _, sh := range shards {
+		if sh.cancel != nil {
+			sh.cancel()
+		}
+		for _, r := range s.queue[sh.id] {
+			s.rows -= len(r.claims)
+		}
+		delete(s.queue, sh.id)
+		sh.run++
+		sh.at = position{sums[sh.id].Offset, sums[sh.id].Chain}
+		sh.reset(sh.at.offset)
+		var fctx context.Context
+		fctx, sh.cancel = context.WithCancel(ctx)
+		run, at := sh.run, sh.at
+		s.followers.Go(func() { s.follow(fctx, sh, run, at) })
+	}
+}
+
+// follow runs one follower of a shard. After what is no halt it goes on behind
+// the last record that it sent.
+func (s *settler) follow(ctx context.Context, sh *shard, run uint64, at position) {
+	for wait := retryMin; ; wait = min(2*wait, s.opts.RetryMax) {
+		err := follow(ctx, s.store, sh.id, run, &at, sh.progress, s.in)
+		var h *haltError
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, eventlog.ErrClosed):
+			s.stop(err)
+			return
+		case errors.As(err, &h):
+			s.opts.Log.Error("ledger: shard halted", "shard", sh.id, "err", err)
+			sh.halt(err)
+			return
+		}
+		s.opts.Log.Warn("ledger: follow", "shard", sh.id, "err", err)
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+// retry calls f until it succeeds, and reports whether it did before ctx ended.
+func (s *settler) retry(ctx context.Context, what string, f func() error) bool {
+	for wait := retryMin; ; wait = min(2*wait, s.opts.RetryMax) {
+		err := f()
+		s.mu.Lock()
+		s.failing = err
+		s.mu.Unlock()
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		s.metrics.failures.Inc()
+		s.opts.Log.Error("ledger: "+what+" failed; trying again", "err", err, "in", wait)
+		if !sleep(ctx, wait) {
+			return false
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/veltrix/cairn"
+)
+
+// A View is the ledger at one moment: what is committed after View began is
+// not seen. Its methods may be called concurrently, and take turns.
+type View struct{ tx *sql.Tx }
+
+// View begins a view. Close it: it holds a connection, and keeps the
+// database's write-ahead log from shrinking.
+func (l *Ledger) View(ctx context.Context) (*View, error) {
+	tx, err := l.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: view: %w", err)
+	}
+	v := &View{tx}
+	// SQLite takes its snapshot at the first read.
+	if _, err := v.Shards(ctx); err != nil {
+		_ = tx.Rollback()
+		return nil, err
+	}
+	return v, nil
+}
+
+// Close ends the view.
+func (v *View) Close() error { return v.tx.Rollback() }
+
+// Shards returns how far each shard is settled.
+func (v *View) Shards(ctx context.Context) (map[int]ShardSums, error) {
+	m, err := readShardSums(ctx, v.tx)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: shards: %w", err)
+	}
+	return m, nil
+}
+
+// Map calls f for each entry of one map, by tile. The Row is borrowed.
+func (v *View) Map(ctx context.Context, hunt cairn.HuntID, tick cairn.Tick, f func(*Row) error) error {
+	rows, err := v.tx.QueryContext(ctx, selectRows+` WHERE hunt = ? AND map = ? ORDER BY tile`, string(hunt), int64(tick))
+	if err == nil {
+		err = eachRow(rows, f)
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: entries of %s/%d: %w", hunt, tick, err)
+	}
+	return nil
+}
+
+// Rows calls f for each entry, by hunt, map and tile. The Row is borrowed. f
+// must not call the View.
+func (v *View) Rows(ctx context.Context, f func(*Row) error) error {
+	rows, err := v.tx.QueryContext(ctx, selectRows+` ORDER BY hunt, map, tile`)
+	if err == nil {
+		err = eachRow(rows, f)
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: entries: %w", err)
+	}
+	return nil
+}
+
+// Balances calls f for each player's balance, by player. f must not call the
+// View.
+func (v *View) Balances(ctx context.Context, f func(player cairn.PlayerID, entries int64, total cairn.Micro) error) error {
+	rows, err := v.tx.QueryContext(ctx, `SELECT player, entries, total FROM balances ORDER BY player`)
+	if err != nil {
+		return fmt.Errorf("ledger: balances: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			player  cairn.PlayerID
+			entries int64
+			total   cairn.Micro
+		)
+		if err := rows.Scan(&player, &entries, &total); err != nil {
+			return fmt.Errorf("ledger: balances: %w", err)
+		}
+		if err := f(player, entries, total); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
