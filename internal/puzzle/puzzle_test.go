@@ -86,7 +86,7 @@ func subjects() *rapid.Generator[aSubject] {
 			ref: cairn.TileRef{
 				Hunt: cairn.HuntID(rapid.StringMatching(`[a-z0-9][a-z0-9-]{0,62}`).Draw(t, "hunt")),
 				Tick: cairn.Tick(rapid.Int64().Draw(t, "tick")),
-				Tile: rapid.Uint32Max(cairn.TilesPerMapMax - 1).Draw(t, "tile"),
+				Tile: rapid.Uint32Max(cairn.TilesPerMapMax-1).Draw(t, "tile"),
 			},
 			player: cairn.PlayerID(rapid.StringOfN(rapid.Rune(), 1, 16, cairn.PlayerBytesMax).Draw(t, "player")),
 		}
