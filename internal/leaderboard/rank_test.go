@@ -1,0 +1,336 @@
+package leaderboard
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/tidwall/btree"
+	"pgregory.net/rapid"
+
+	"github.com/veltrix/cairn"
+)
+
+// check reports what is wrong with the shape of the tree.
+func (r *ranks) check() error {
+	seen := 0
+	prev, prevLeaf := (*ranked)(nil), none
+	rankedAt := func(lf *leaf, i uint32) *ranked { return &ranked{lf.keys[i], *r.standings.at(lf.slots[i])} }
+	var leaf func(id, up uint32) (uint32, error)
+	var walk func(id, up uint32, level int, lo, hi *ranked) (uint32, error)
+	leaf = func(id, up uint32) (uint32, error) {
+		lf := r.leaves.at(id)
+		if lf.parent != up || lf.prev != prevLeaf {
+			return 0, fmt.Errorf("leaf %d: parent %d, prev %d; want %d, %d", id, lf.parent, lf.prev, up, prevLeaf)
+		}
+		if prevLeaf == none && r.first != id || prevLeaf != none && r.leaves.at(prevLeaf).next != id {
+			return 0, fmt.Errorf("leaf %d is not linked from the one before", id)
+		}
+		if lf.n == 0 && up != none {
+			return 0, fmt.Errorf("leaf %d is empty", id)
+		}
+		prevLeaf = id
+		for i, slot := range lf.slots[:lf.n] {
+			s := rankedAt(lf, uint32(i))
+			if at, ok := r.slotOf.get(s.player); s.leaf != id || !ok || at != slot {
+				return 0, fmt.Errorf("leaf %d: standing %+v does not match it", id, s)
+			}
+			if prev != nil && prev.compare(s) >= 0 {
+				return 0, fmt.Errorf("leaf %d: %+v before %+v", id, prev, s)
+			}
+			prev = s
+			seen++
+		}
+		return lf.n, nil
+	}
+	walk = func(id, up uint32, level int, lo, hi *ranked) (uint32, error) {
+		before := seen
+		if level == 0 {
+			n, err := leaf(id, up)
+			if lf := r.leaves.at(id); err == nil && n > 0 {
+				if lo != nil && rankedAt(lf, 0).compare(lo) < 0 || hi != nil && rankedAt(lf, n-1).compare(hi) >= 0 {
+					err = fmt.Errorf("leaf %d is out of its bounds", id)
+				}
+			}
+			return n, err
+		}
+		in := r.inners.at(id)
+		if in.parent != up || int(in.level) != level || in.n == 0 || up == none && in.n < 2 {
+			return 0, fmt.Errorf("inner %d: %d kids, level %d, parent %d; want level %d, parent %d", id, in.n, in.level, in.parent, level, up)
+		}
+		for i := range int(in.n) {
+			klo, khi := lo, hi
+			if i > 0 {
+				klo = &ranked{in.keys[i], standing{last: in.places[i]}}
+			}
+			if i+1 < int(in.n) {
+				khi = &ranked{in.keys[i+1], standing{last: in.places[i+1]}}
+			}
+			n, err := walk(in.kids[i], id, level-1, klo, khi)
+			if err != nil {
+				return 0, err
+			}
+			if n != in.sums[i] {
+				return 0, fmt.Errorf("inner %d: kid %d has %d, the sum says %d", id, i, n, in.sums[i])
+			}
+		}
+		return uint32(seen - before), nil
+	}
+	if _, err := walk(r.root, none, r.height, nil, nil); err != nil {
+		return err
+	}
+	if r.leaves.at(prevLeaf).next != none {
+		return fmt.Errorf("the last leaf has a next")
+	}
+	if seen != r.players() {
+		return fmt.Errorf("%d in the tree, want %d", seen, r.players())
+	}
+	// Memory is linear: a bound that shrinkLeaf gives.
+	if live := int(r.leaves.n) - len(r.leaves.idle); live > 2+2*r.height+seen*5*2/leafMax {
+		return fmt.Errorf("%d leaves for %d players", live, seen)
+	}
+	return nil
+}
+
+// model is the naive board: a list, sorted anew for every question.
+type model map[uint32]*ranked
+
+func (m model) add(player uint32, reward cairn.Micro, at cairn.Instant, pl place) {
+	s := m[player]
+	if s == nil {
+		m[player] = &ranked{sortKeyOf(reward, at), standing{last: pl, player: player, claims: 1}}
+		return
+	}
+	score, when := s.key.score()+reward, s.key.at()
+	if cmp.Or(cmp.Compare(at, when), pl.compare(&s.last)) > 0 {
+		when, s.last = at, pl
+	}
+	s.key = sortKeyOf(score, when)
+	s.claims++
+}
+
+func (m model) sorted() []*ranked {
+	var out []*ranked
+	for _, s := range m {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b *ranked) int {
+		return cmp.Or(-cmp.Compare(a.key.score(), b.key.score()), cmp.Compare(a.key.at(), b.key.at()), a.last.compare(&b.last))
+	})
+	return out
+}
+
+func same(a, b *ranked) bool {
+	return a.key == b.key && a.last == b.last && a.player == b.player && a.claims == b.claims
+}
+
+func TestRanksMatchModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r, m := newRanks(rapid.Bool().Draw(t, "dense")), model{}
+		players := rapid.SampledFrom([]uint32{1, 3, 70, 300, 3000}).Draw(t, "players")
+		rewards := rapid.SampledFrom([]cairn.Micro{0, 1, 5, 100_000}).Draw(t, "rewards")
+		ats := rapid.SampledFrom([]int64{0, 3, 1 << 40}).Draw(t, "ats")
+		seed := rapid.Uint64().Draw(t, "seed")
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		for i := range rapid.SampledFrom([]int{1, 200, 3000, 20_000}).Draw(t, "claims") {
+			p := uint32(rnd.Uint64N(uint64(players)))
+			if rnd.IntN(3) == 0 {
+				p = uint32(i) % players // a wave through all: leaves run empty
+			}
+			reward := cairn.Micro(rnd.Int64N(int64(rewards) + 1))
+			at := cairn.Instant(rnd.Int64N(ats + 1))
+			pl := place{uint64(rnd.IntN(2)), uint64(i), uint16(rnd.IntN(3)), uint16(rnd.IntN(2))}
+			r.add(p, reward, at, pl)
+			m.add(p, reward, at, pl)
+		}
+		if err := r.check(); err != nil {
+			t.Fatal(err)
+		}
+		want := m.sorted()
+		i := 0
+		r.top(len(want)+1, func(s ranked) {
+			if !same(&s, want[i]) {
+				t.Fatalf("rank %d: got %+v, want %+v", i+1, s, want[i])
+			}
+			i++
+		})
+		if i != len(want) {
+			t.Fatalf("top yields %d, want %d", i, len(want))
+		}
+		for i, s := range want {
+			if got := r.rank(s.player); got != i+1 {
+				t.Fatalf("rank of %d: got %d, want %d", s.player, got, i+1)
+			}
+		}
+		for range 20 {
+			i, n := rnd.IntN(len(want)), rnd.IntN(200)
+			lo, hi := max(0, i-n), min(len(want), i+n+1)
+			at := lo
+			first := r.around(want[i].player, n, func(s ranked) {
+				if !same(&s, want[at]) {
+					t.Fatalf("around %d at rank %d: got %+v, want %+v", i+1, at+1, s, want[at])
+				}
+				at++
+			})
+			if first != lo+1 || at != hi {
+				t.Fatalf("around %d: got ranks %d to %d, want %d to %d", i+1, first, at, lo+1, hi)
+			}
+		}
+		if _, ok := r.get(players); ok || r.rank(players) != 0 || r.around(players, 3, nil) != 0 {
+			t.Fatal("a player without a claim has a rank")
+		}
+	})
+}
+
+// A board on which everyone overtakes everyone must give back what it empties.
+func TestRanksStayLinear(t *testing.T) {
+	r := newRanks(true)
+	const players = 5000
+	for i := range 40 * players {
+		r.add(uint32(i%players), cairn.Micro(1+i%7), cairn.Instant(i), place{seq: uint64(i)})
+	}
+	if err := r.check(); err != nil {
+		t.Fatal(err)
+	}
+	if got, most := len(r.leaves.of)*chunkLen, 6*players/leafMax+chunkLen; got > most {
+		t.Errorf("%d leaves were ever made, want at most %d", got, most)
+	}
+}
+
+func TestRanksDoNotAllocate(t *testing.T) {
+	r, claims := benchRanks(10_000)
+	i := 0
+	if n := testing.AllocsPerRun(20_000, func() {
+		c := claims[i%len(claims)]
+		r.add(c.player, c.reward, cairn.Instant(1<<30+i), place{seq: uint64(1<<30 + i)})
+		r.rank(c.player)
+		i++
+	}); n != 0 {
+		t.Errorf("add and rank: %v allocations, want 0", n)
+	}
+}
+
+type benchClaim struct {
+	player uint32
+	reward cairn.Micro
+}
+
+// benchRanks returns a board on which so many players have ten claims each, and
+// more claims to come. Rewards are as a hunt's are: 100 to 5000.
+func benchRanks(players int) (*ranks, []benchClaim) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	claims := make([]benchClaim, 1<<20)
+	for i := range claims {
+		claims[i] = benchClaim{uint32(rnd.IntN(players)), cairn.Micro(100 + rnd.IntN(4901))}
+	}
+	r := newRanks(true)
+	for i := range 10 * players {
+		r.add(uint32(i%players), claims[i%len(claims)].reward, cairn.Instant(i), place{seq: uint64(i)})
+	}
+	return r, claims
+}
+
+var benchPlayers = []int{1000, 131_072, 1_048_576}
+
+func BenchmarkRanksUpdate(b *testing.B) {
+	for _, players := range benchPlayers {
+		b.Run(fmt.Sprintf("players=%d", players), func(b *testing.B) {
+			r, claims := benchRanks(players)
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				c := &claims[i&(1<<20-1)]
+				r.add(c.player, c.reward, cairn.Instant(1<<30+i), place{seq: uint64(1<<30 + i)})
+				i++
+			}
+		})
+	}
+}
+
+func BenchmarkRanksRank(b *testing.B) {
+	for _, players := range benchPlayers {
+		b.Run(fmt.Sprintf("players=%d", players), func(b *testing.B) {
+			r, claims := benchRanks(players)
+			i, sum := 0, 0
+			b.ReportAllocs()
+			for b.Loop() {
+				sum += r.rank(claims[i&(1<<20-1)].player)
+				i++
+			}
+			if sum == 0 {
+				b.Fatal("no ranks")
+			}
+		})
+	}
+}
+
+func BenchmarkRanksTop100(b *testing.B) {
+	r, _ := benchRanks(131_072)
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		r.top(100, func(ranked) { n++ })
+		if n != 100 {
+			b.Fatal(n)
+		}
+	}
+}
+
+// The peer: github.com/tidwall/btree, which counts too, with the same key and
+// the same standings, and a hint as it likes them.
+func BenchmarkPeerBtree(b *testing.B) {
+	for _, players := range benchPlayers {
+		_, claims := benchRanks(1000)
+		rnd := rand.New(rand.NewPCG(1, 2))
+		for i := range claims {
+			claims[i].player = uint32(rnd.IntN(players))
+		}
+		at := make([]ranked, players)
+		tr := btree.NewBTreeGOptions(func(a, b *ranked) bool { return a.compare(b) < 0 }, btree.Options{NoLocks: true})
+		add := func(p uint32, reward cairn.Micro, when cairn.Instant) {
+			s := &at[p]
+			if s.claims > 0 {
+				tr.Delete(s)
+			}
+			s.key = sortKeyOf(s.key.score()*cairn.Micro(min(s.claims, 1))+reward, when)
+			s.last.seq = uint64(when)
+			s.player = p
+			s.claims++
+			tr.Set(s)
+		}
+		for i := range 10 * players {
+			add(uint32(i%players), claims[i%len(claims)].reward, cairn.Instant(i))
+		}
+		b.Run(fmt.Sprintf("op=update/players=%d", players), func(b *testing.B) {
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				c := &claims[i&(1<<20-1)]
+				add(c.player, c.reward, cairn.Instant(1<<30+i))
+				i++
+			}
+		})
+		// It has no rank of a key: a binary search over GetAt finds it.
+		b.Run(fmt.Sprintf("op=rank/players=%d", players), func(b *testing.B) {
+			i := 0
+			for b.Loop() {
+				s := &at[claims[i&(1<<20-1)].player]
+				lo, hi := 0, tr.Len()
+				for lo < hi {
+					mid := (lo + hi) / 2
+					if x, _ := tr.GetAt(mid); x.compare(s) < 0 {
+						lo = mid + 1
+					} else {
+						hi = mid
+					}
+				}
+				if lo == tr.Len() {
+					b.Fatal("not found")
+				}
+				i++
+			}
+		})
+	}
+}
