@@ -72,6 +72,18 @@ func (o Offset) Less(p Offset) bool { return o.Compare(p) < 0 }
 // IsZero reports whether o is the zero Offset.
 func (o Offset) IsZero() bool { return o == Offset{} }
 
+// Before returns where to follow from to read the record at o, and all behind
+// it: directly before o, or o itself where o is a fence, which carries nothing.
+func (o Offset) Before() Offset {
+	switch {
+	case o.Seq == 0:
+		return o
+	case o == GenesisOffset:
+		return Offset{}
+	}
+	return Offset{o.Epoch, o.Seq - 1}
+}
+
 // String returns "epoch-seq", as Redis Streams write an id.
 func (o Offset) String() string { return fmt.Sprintf("%d-%d", o.Epoch, o.Seq) }
 
@@ -190,6 +202,7 @@ var (
 type Status struct {
 	Genesis  [16]byte // the log's unique id
 	First    Offset   // of the oldest record still held, the genesis aside; zero if there is none
+	Base     Offset   // follow from here to read all that is still held; zero, so the genesis too, if nothing was trimmed
 	Before   Offset   // of the record that stood before First, trimmed or the genesis: Follow from here reads all that is held
 	Last     Offset   // of the newest record: the head
 	Durable  Offset   // ≤ Last: all up to here survives what the backend promises to survive
