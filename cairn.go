@@ -41,11 +41,12 @@ func (i Instant) AppendText(b []byte) ([]byte, error) {
 // MarshalText implements encoding.TextMarshaler.
 func (i Instant) MarshalText() ([]byte, error) { return i.AppendText(nil) }
 
-// UnmarshalText implements encoding.TextUnmarshaler.
+// UnmarshalText implements encoding.TextUnmarshaler. What it takes,
+// MarshalText can write again.
 func (i *Instant) UnmarshalText(b []byte) error {
 	t, err := time.Parse(time.RFC3339Nano, string(b))
-	if err != nil {
-		return fmt.Errorf("time %q: want RFC 3339, such as 2026-01-02T15:04:05.000Z", b)
+	if y := t.UTC().Year(); err != nil || y < 0 || y > 9999 { // a zone can move the year out of RFC 3339
+		return fmt.Errorf("time %.40q: want RFC 3339, such as 2026-01-02T15:04:05.000Z", b)
 	}
 	*i = InstantOf(t)
 	return nil

@@ -49,7 +49,7 @@ func (p Place) String() string {
 // ParsePlace parses what String returns.
 func ParsePlace(s string) (Place, error) {
 	var p Place
-	if _, err := fmt.Sscanf(s, "%d/%d-%d/%d", &p.Shard, &p.Epoch, &p.Seq, &p.Index); err != nil || p.String() != s {
+	if _, err := fmt.Sscanf(s, "%d/%d-%d/%d", &p.Shard, &p.Epoch, &p.Seq, &p.Index); err != nil || p.String() != s || p.Shard < 0 || p.Index < 0 {
 		return Place{}, fmt.Errorf("offset %.40q: want shard/epoch-seq/index, such as 7/3-15/4", s)
 	}
 	return p, nil
