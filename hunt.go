@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -199,16 +200,20 @@ func ValidHuntID(id HuntID) error {
 }
 
 // ValidPlayerName reports what is wrong with a player's name: 1 to 40
-// characters of UTF-8 without control characters or surrounding white space.
+// characters of UTF-8, one of them visible, without control characters, line
+// separators or surrounding white space.
 func ValidPlayerName(s string) error {
 	if n := utf8.RuneCountInString(s); !utf8.ValidString(s) || n < 1 || n > PlayerNameMax || strings.TrimSpace(s) != s ||
-		strings.ContainsFunc(s, func(r rune) bool {
-			return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
-		}) {
+		!strings.ContainsFunc(s, visible) || strings.ContainsFunc(s, func(r rune) bool {
+		return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+	}) {
 		return fmt.Errorf("is %.60q; want 1 to %d characters of UTF-8 without control characters or surrounding spaces", s, PlayerNameMax)
 	}
 	return nil
 }
+
+// visible reports whether r leaves ink of its own, unlike joiners and marks.
+func visible(r rune) bool { return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) }
 
 // A State is where a hunt is in its life: draft → live ⇄ paused → ended.
 type State string
@@ -247,6 +252,16 @@ type Change struct {
 	Value string `json:"value,omitempty"`
 
 	Key string `json:"key,omitempty"` // fingerprint of the keys that this system runs on
+}
+
+// acts counts what c changes.
+func (c Change) acts() (n int) {
+	for _, set := range [...]bool{c.Create != nil, c.State != "", c.Shards != 0, c.Knob != "", c.Key != ""} {
+		if set {
+			n++
+		}
+	}
+	return n
 }
 
 // A HuntStatus is a hunt as the control log has it.
@@ -312,6 +327,9 @@ var (
 // Check reports why c can't follow on what hs holds: ErrHuntExists,
 // ErrHuntUnknown, or FieldErrors.
 func (hs *Hunts) Check(c Change) error {
+	if n := c.acts(); n != 1 {
+		return &FieldError{"change", fmt.Sprintf("sets %d of create, state, shards, knob and key; want exactly one", n)}
+	}
 	if c.Knob != "" || c.Key != "" {
 		return nil
 	}
