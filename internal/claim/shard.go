@@ -362,5 +362,5 @@ func followFrom(ctx context.Context, store eventlog.Store, name eventlog.Name, f
 	if err != nil {
 		return nil, err
 	}
-	return store.Follow(ctx, name, st.Before)
+	return store.Follow(ctx, name, st.Base)
 }

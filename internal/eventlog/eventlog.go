@@ -203,7 +203,6 @@ type Status struct {
 	Genesis  [16]byte // the log's unique id
 	First    Offset   // of the oldest record still held, the genesis aside; zero if there is none
 	Base     Offset   // follow from here to read all that is still held; zero, so the genesis too, if nothing was trimmed
-	Before   Offset   // of the record that stood before First, trimmed or the genesis: Follow from here reads all that is held
 	Last     Offset   // of the newest record: the head
 	Durable  Offset   // ≤ Last: all up to here survives what the backend promises to survive
 	Chain    Chain    // of the newest record
