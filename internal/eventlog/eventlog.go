@@ -107,7 +107,8 @@ func (o *Offset) UnmarshalText(b []byte) (err error) {
 
 // Follows reports whether a record at o may stand directly behind one at prev.
 func (o Offset) Follows(prev Offset) bool {
-	return o.Epoch == prev.Epoch && o.Seq == prev.Seq+1 || o.Epoch == prev.Epoch+1 && o.Seq == 0
+	return prev.Less(o) && // sums must not wrap
+		(o.Epoch == prev.Epoch && o.Seq == prev.Seq+1 || o.Epoch == prev.Epoch+1 && o.Seq == 0)
 }
 
 // A Kind says what a record is. The numbers are stored: never reuse one.
