@@ -1,0 +1,323 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/eventlog"
+)
+
+// adminHandler builds the operators' routes and their document.
+func (s *Server) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	api := s.newAPI(mux, "Cairn, for operators", "Hunts and knobs. Every change is recorded with who and when.")
+	s.routeAdmin(api)
+	serveDocument(mux, "/admin/v1/openapi.json", api)
+	mux.HandleFunc("GET /healthz", s.getHealth)
+	mux.HandleFunc("GET /readyz", s.getReady)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return s.around(mux, s.mayOperate)
+}
+
+func (s *Server) routeAdmin(api huma.API) {
+	reg := api.OpenAPI().Components.Schemas
+	created := answers[adminHunt](api, http.StatusCreated, "The hunt, a draft.", 400, 401, 403, 409, 413, 415, 503)
+	huma.Register(api, huma.Operation{
+		OperationID: "create-hunt", Method: http.MethodPost, Path: "/admin/v1/hunts", Tags: []string{"hunts"}, Security: needsPlayer,
+		Summary: "Create a hunt", DefaultStatus: http.StatusCreated, MaxBodyBytes: huntBytesMax, SkipValidateBody: true,
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			"application/json": {Schema: reg.Schema(reflect.TypeFor[newHunt](), true, "")},
+		}},
+		Responses: created, Middlewares: huma.Middlewares{jsonBody, operator},
+	}, s.createHunt)
+	huma.Register(api, huma.Operation{
+		OperationID: "list-hunts", Method: http.MethodGet, Path: "/admin/v1/hunts", Tags: []string{"hunts"}, Security: needsPlayer,
+		Summary: "All hunts, drafts too", Errors: []int{401, 403},
+	}, s.listHunts)
+	huma.Register(api, huma.Operation{
+		OperationID: "get-hunt", Method: http.MethodGet, Path: "/admin/v1/hunts/{hunt}", Tags: []string{"hunts"}, Security: needsPlayer,
+		Summary: "One hunt", Errors: []int{401, 403, 404},
+	}, s.readHunt)
+	huma.Register(api, huma.Operation{
+		OperationID: "change-hunt", Method: http.MethodPatch, Path: "/admin/v1/hunts/{hunt}", Tags: []string{"hunts"}, Security: needsPlayer,
+		Summary: "Change a hunt's state or shards", MaxBodyBytes: bodyBytesMax, Errors: []int{400, 401, 403, 404, 413, 415, 503},
+		Middlewares: huma.Middlewares{jsonBody, operator},
+	}, s.changeHunt)
+	huma.Register(api, huma.Operation{
+		OperationID: "knobs", Method: http.MethodGet, Path: "/admin/v1/knobs", Tags: []string{"knobs"}, Security: needsPlayer,
+		Summary: "The live settings; empty is a process's own default", Errors: []int{401, 403},
+	}, s.readKnobs)
+	huma.Register(api, huma.Operation{
+		OperationID: "change-knobs", Method: http.MethodPatch, Path: "/admin/v1/knobs", Tags: []string{"knobs"}, Security: needsPlayer,
+		Summary: "Change live settings", MaxBodyBytes: bodyBytesMax, Errors: []int{400, 401, 403, 413, 415, 503},
+		Middlewares: huma.Middlewares{jsonBody, operator},
+	}, s.changeKnobs)
+}
+
+var crossOrigin = http.NewCrossOriginProtection()
+
+// mayOperate returns why a request may not reach the operators' routes. With a
+// token set, it is wanted; without one only this machine's own programs are
+// let in: whoever listens, or asks, from elsewhere is not one, and neither is
+// a page of another site in a browser here, by whatever name it came.
+func (s *Server) mayOperate(r *http.Request) *Problem {
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		return nil // probes have no token, and these say nothing that is secret
+	}
+	if err := crossOrigin.Check(r); err != nil {
+		s.metrics.refused.WithLabelValues(refusedOrigin).Inc()
+		return problem(http.StatusForbidden, "", "pages of other sites may not operate here")
+	}
+	if s.opts.AdminToken != "" {
+		got, want := sha256.Sum256([]byte(bearer(r))), sha256.Sum256([]byte(s.opts.AdminToken))
+		if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+			return nil
+		}
+		s.metrics.refused.WithLabelValues(refusedToken).Inc()
+		return problem(http.StatusUnauthorized, "", "the operators' bearer token is wanted").with("WWW-Authenticate", `Bearer realm="cairn-admin"`)
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if local == nil || !isLoopback(local) || err != nil || !from.Addr().Unmap().IsLoopback() {
+		return problem(http.StatusForbidden, "", "without an operators' token only loopback is served: set one to listen elsewhere")
+	}
+	if !localHost(r.Host) {
+		return problem(http.StatusForbidden, "", "Host: is %.60q; want localhost or a loopback address", r.Host)
+	}
+	return nil
+}
+
+func isLoopback(a net.Addr) bool {
+	ap, err := netip.ParseAddrPort(a.String())
+	return err == nil && ap.Addr().Unmap().IsLoopback()
+}
+
+// localHost reports whether a Host header names this machine: a name that a
+// foreign DNS server resolved to 127.0.0.1 does not.
+func localHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Unmap().IsLoopback()
+	}
+	return strings.EqualFold(host, "localhost")
+}
+
+// operatorKey is where the one who asks stands in a call's context.
+type operatorKey struct{}
+
+// operator notes who asks: the token is shared, so it is the address that
+// tells operators apart.
+func operator(ctx huma.Context, next func(huma.Context)) {
+	r, _ := humago.Unwrap(ctx)
+	who := "operator"
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		who += "@" + ap.Addr().Unmap().String()
+	}
+	next(huma.WithValue(ctx, operatorKey{}, who))
+}
+
+// An adminHunt is a hunt as operators see it.
+type adminHunt struct {
+	huntBody
+	Changed   string `json:"changed" format:"date-time"`
+	ChangedBy string `json:"changed_by"`
+}
+
+func adminHuntOf(h *cairn.HuntStatus) adminHunt {
+	return adminHunt{huntBodyOf(h), h.Changed.String(), h.By}
+}
+
+// A newHunt documents the body that creates a hunt, which is decoded into a
+// cairn.Hunt.
+type newHunt struct {
+	Name        string         `json:"name" pattern:"^[a-z0-9][a-z0-9-]{0,62}$" example:"oslo-winter"`
+	Region      regionBody     `json:"region" doc:"Exactly one of geohash, bbox [w, s, e, n] and geojson."`
+	Mask        string         `json:"mask,omitempty" enum:"land,none" default:"land"`
+	TilesPerMap int            `json:"tiles_per_map,omitempty" minimum:"1" maximum:"65536" default:"1000"`
+	Tick        string         `json:"tick,omitempty" default:"1s"`
+	Lifetime    string         `json:"lifetime,omitempty" default:"30s"`
+	Shards      int            `json:"shards,omitempty" minimum:"1" maximum:"1024" default:"24"`
+	Puzzles     map[string]int `json:"puzzles,omitempty" doc:"Weights of tap, cipher, lights, echo and odd; {\"tap\": 1} if there is none."`
+	Reward      cairn.Reward   `json:"reward" doc:"Micro-units."`
+}
+
+type createInput struct {
+	RawBody []byte
+}
+
+type adminHuntOutput struct {
+	Location string `header:"Location"`
+	Body     adminHunt
+}
+
+func (s *Server) createHunt(ctx context.Context, in *createInput) (*adminHuntOutput, error) {
+	var h cairn.Hunt
+	if p := decodeBody(in.RawBody, &h); p != nil {
+		return nil, p
+	}
+	h = h.WithDefaults()
+	fields := fieldsOf("body", h.Validate())
+	if f := s.badShards(h.Shards); f != nil {
+		fields = append(fields, *f)
+	}
+	if len(fields) > 0 {
+		return nil, badFields(fields...)
+	}
+	st, p := s.record(ctx, cairn.Change{Hunt: h.Name, Create: &h})
+	if p != nil {
+		return nil, p
+	}
+	return &adminHuntOutput{Location: "/admin/v1/hunts/" + string(h.Name), Body: adminHuntOf(&st)}, nil
+}
+
+// badShards returns what is wrong with a number of shards that is otherwise in
+// range: shards are provisioned beforehand.
+func (s *Server) badShards(n int) *Field {
+	if n <= s.opts.ShardsMax {
+		return nil
+	}
+	return &Field{In: "body", Field: "shards", Message: fmt.Sprintf("is %d; want 1 to %d, which is how many are provisioned: cairn log init --shards-max %d provisions more", n, s.opts.ShardsMax, n)}
+}
+
+// record makes a change and returns its hunt, or the problem.
+func (s *Server) record(ctx context.Context, c cairn.Change) (cairn.HuntStatus, *Problem) {
+	c.Who, _ = ctx.Value(operatorKey{}).(string)
+	st, err := s.rooms.Control.Do(ctx, c)
+	switch {
+	case err == nil:
+		return st, nil
+	case errors.Is(err, cairn.ErrHuntExists):
+		return st, problem(http.StatusConflict, "hunt_exists", "%s", err.Error())
+	case errors.Is(err, cairn.ErrHuntUnknown):
+		return st, unknownHunt(c.Hunt)
+	}
+	if fields := fieldsOf("body", err); len(fields) > 0 {
+		return st, badFields(fields...)
+	}
+	if errors.Is(err, eventlog.ErrUnknown) || errors.Is(err, eventlog.ErrPushback) {
+		return st, problem(http.StatusServiceUnavailable, "", "it is not known whether the change was recorded: look, and try again").with("Retry-After", "1")
+	}
+	return st, s.failed("change", err)
+}
+
+type adminHuntsOutput struct {
+	Body struct {
+		Hunts []adminHunt `json:"hunts"`
+	}
+}
+
+func (s *Server) listHunts(context.Context, *struct{}) (*adminHuntsOutput, error) {
+	out := &adminHuntsOutput{}
+	out.Body.Hunts = []adminHunt{}
+	for _, h := range s.rooms.Control.Hunts() {
+		out.Body.Hunts = append(out.Body.Hunts, adminHuntOf(h))
+	}
+	return out, nil
+}
+
+func (s *Server) readHunt(_ context.Context, in *huntPath) (*adminHuntOutput, error) {
+	h := s.rooms.Control.Hunt(in.Hunt)
+	if h == nil {
+		return nil, unknownHunt(in.Hunt)
+	}
+	return &adminHuntOutput{Body: adminHuntOf(h)}, nil
+}
+
+type changeInput struct {
+	Hunt cairn.HuntID `path:"hunt" doc:"The hunt's id."`
+	Body struct {
+		State  cairn.State `json:"state,omitempty" enum:"live,paused,ended"`
+		Shards *int        `json:"shards,omitempty" minimum:"1" maximum:"1024" doc:"Of the maps from the next one on."`
+	}
+}
+
+func (s *Server) changeHunt(ctx context.Context, in *changeInput) (*adminHuntOutput, error) {
+	h := s.rooms.Control.Hunt(in.Hunt)
+	if h == nil {
+		return nil, unknownHunt(in.Hunt)
+	}
+	if in.Body.State == "" && in.Body.Shards == nil {
+		return nil, badFields(Field{In: "body", Field: "state", Message: "is missing; want state, shards or both"})
+	}
+	// A change is one thing. Of two, the one that can be seen to fail is
+	// looked at before the other is recorded.
+	if st := in.Body.State; st != "" && !h.State.CanBecome(st) {
+		return nil, badFields(Field{In: "body", Field: "state", Message: fmt.Sprintf("is %q, which a hunt that is %s can't become", st, h.State)})
+	}
+	out := *h
+	if in.Body.Shards != nil {
+		if f := s.badShards(*in.Body.Shards); f != nil {
+			return nil, badFields(*f)
+		}
+		var p *Problem
+		if out, p = s.record(ctx, cairn.Change{Hunt: in.Hunt, Shards: *in.Body.Shards}); p != nil {
+			return nil, p
+		}
+	}
+	if in.Body.State != "" {
+		var p *Problem
+		if out, p = s.record(ctx, cairn.Change{Hunt: in.Hunt, State: in.Body.State}); p != nil {
+			return nil, p
+		}
+	}
+	return &adminHuntOutput{Body: adminHuntOf(&out)}, nil
+}
+
+type knobsOutput struct {
+	Body knobs
+}
+
+// knobs are the live settings, by name.
+type knobs struct {
+	Sweep string `json:"sweep" doc:"From one sweep of the Broadcast Layer to the next, 10ms to 5s." example:"50ms"`
+}
+
+type knobsInput struct {
+	Body struct {
+		Sweep string `json:"sweep" doc:"From one sweep of the Broadcast Layer to the next, 10ms to 5s." example:"50ms"`
+	}
+}
+
+// Bounds of the knob "sweep".
+const (
+	sweepMin = 10 * time.Millisecond
+	sweepMax = 5 * time.Second
+)
+
+func (s *Server) readKnobs(context.Context, *struct{}) (*knobsOutput, error) {
+	return &knobsOutput{knobs{Sweep: s.rooms.Control.Knob("sweep")}}, nil
+}
+
+func (s *Server) changeKnobs(ctx context.Context, in *knobsInput) (*knobsOutput, error) {
+	d, err := time.ParseDuration(in.Body.Sweep)
+	if err != nil || d < sweepMin || d > sweepMax {
+		return nil, badFields(Field{In: "body", Field: "sweep", Message: fmt.Sprintf("is %q; want a duration, %v to %v", cut(in.Body.Sweep, 40), sweepMin, sweepMax)})
+	}
+	if _, p := s.record(ctx, cairn.Change{Knob: "sweep", Value: d.String()}); p != nil {
+		return nil, p
+	}
+	return s.readKnobs(ctx, nil)
+}

@@ -1,0 +1,170 @@
+package server
+
+import (
+	"crypto/rand"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+// Header values that never change, shared by all answers.
+var (
+	headerNoSniff = []string{"nosniff"}
+	headerNoStore = []string{"no-store"}
+	headerJSON    = []string{"application/json"}
+	headerProblem = []string{"application/problem+json"}
+)
+
+// around wraps a mux with what every request gets: an id, metrics, an access
+// log, answers to panics, and problems where the mux would write plain text.
+func (s *Server) around(mux *http.ServeMux, check func(*http.Request) *Problem) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now() // a duration, not a time of day: not the clock of Options
+		s.metrics.inFlight.Inc()
+		resp := &response{ResponseWriter: w, r: r}
+		h := w.Header()
+		h["X-Content-Type-Options"] = headerNoSniff
+		h["Cache-Control"] = headerNoStore // until a handler knows better
+		id := requestID(r)
+		h["X-Request-Id"] = []string{id}
+		defer func() {
+			s.recovered(recover(), resp, id)
+			took := time.Since(start)
+			s.metrics.inFlight.Dec()
+			s.metrics.answered(r.Pattern, resp.status, took)
+			if s.opts.Log.Enabled(r.Context(), slog.LevelDebug) {
+				s.opts.Log.LogAttrs(r.Context(), slog.LevelDebug, "http", slog.String("id", id), slog.String("method", r.Method),
+					slog.String("path", r.URL.Path), slog.Int("status", resp.status), slog.Int64("bytes", resp.bytes),
+					slog.Duration("took", took), slog.String("from", r.RemoteAddr))
+			}
+		}()
+		p := saneURL(r)
+		if p == nil && check != nil {
+			p = check(r)
+		}
+		if p != nil {
+			p.write(resp)
+			return
+		}
+		mux.ServeHTTP(resp, r)
+	})
+}
+
+// recovered turns a panic into a 500, if it is not too late for one.
+func (s *Server) recovered(v any, resp *response, id string) {
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler {
+		panic(v) // the server's own way to cut a connection
+	}
+	s.metrics.panics.Inc()
+	s.opts.Log.Error("http: panic", "id", id, "method", resp.r.Method, "path", resp.r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+	if resp.status != 0 {
+		panic(http.ErrAbortHandler) // half an answer is out: cut it, so that it isn't taken for a whole one
+	}
+	problem(http.StatusInternalServerError, "", "the server failed; its log has request %s", id).write(resp)
+}
+
+// saneURL refuses URLs that could be read in two ways.
+func saneURL(r *http.Request) *Problem {
+	if !utf8.ValidString(r.URL.Path) {
+		return badFields(Field{In: "path", Message: "the path is not UTF-8"})
+	}
+	if r.URL.RawQuery == "" {
+		return nil
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return badFields(Field{In: "query", Message: "the query is malformed: " + cut(err.Error(), 80)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		values := q[name]
+		switch {
+		case !utf8.ValidString(name):
+			return badFields(Field{In: "query", Message: "the query has a name that is not UTF-8"})
+		case len(values) > 1:
+			return badFields(Field{In: "query", Field: cut(name, 64), Message: "is there " + strconv.Itoa(len(values)) + " times; want it once"})
+		case !utf8.ValidString(values[0]):
+			return badFields(Field{In: "query", Field: cut(name, 64), Message: "is not UTF-8"})
+		}
+	}
+	return nil
+}
+
+// Request ids of this process are its random prefix and a count.
+var (
+	requestPrefix = rand.Text()[:8] + "-"
+	requestCount  atomic.Uint64
+)
+
+// requestID returns the id that the client or a proxy gave, or a new one.
+func requestID(r *http.Request) string {
+	if id := r.Header.Get("X-Request-Id"); id != "" && len(id) <= 64 {
+		for i := range len(id) {
+			c := id[i]
+			if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+				return newRequestID()
+			}
+		}
+		return id
+	}
+	return newRequestID()
+}
+
+func newRequestID() string { return requestPrefix + strconv.FormatUint(requestCount.Add(1), 36) }
+
+// A response notes what was answered, and turns the mux's own plain-text 404
+// and 405 into problems: those are the answers to a request without a pattern.
+type response struct {
+	http.ResponseWriter
+	r       *http.Request
+	status  int // 0 until the header is written
+	bytes   int64
+	swallow bool
+}
+
+// Unwrap lets http.ResponseController reach what is beneath.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && w.r.Pattern == "" && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed) {
+		w.swallow = true
+		w.refuse(status)
+		return
+	}
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// refuse answers for the mux.
+func (w *response) refuse(status int) {
+	p := problem(http.StatusNotFound, codeNotFound, "there is nothing at %s", cut(w.r.URL.Path, 120))
+	if status == http.StatusMethodNotAllowed {
+		p = problem(status, codeMethod, "%s can't be done to %s; want %s", cut(w.r.Method, 20), cut(w.r.URL.Path, 120), w.Header().Get("Allow"))
+	}
+	// The mux may have set headers for its own body.
+	w.status = status
+	p.write(w.ResponseWriter)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.swallow {
+		return len(b), nil
+	}
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}

@@ -1,0 +1,204 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/broadcast"
+	"github.com/veltrix/cairn/internal/wire"
+)
+
+// liveProtocol is the subprotocol of /v1/live.
+const liveProtocol = "cairn.v1.json"
+
+// upgrader finishes a handshake that getLive has found good.
+var upgrader = ws.HTTPUpgrader{
+	Protocol: func(p string) bool { return p == liveProtocol },
+	Timeout:  5 * time.Second,
+}
+
+// getLive upgrades to a WebSocket and hands it to the hub.
+func (s *Server) getLive(w http.ResponseWriter, r *http.Request) {
+	if p := s.mayUpgrade(r); p != nil {
+		p.write(w)
+		return
+	}
+	if err := s.rooms.Hub.Ready(); err != nil || s.draining() {
+		problem(http.StatusServiceUnavailable, "", "this gateway takes nobody new now; try again").with("Retry-After", "1").write(w)
+		return
+	}
+	conn, rw, _, err := upgrader.Upgrade(r, w)
+	if err != nil {
+		if conn != nil {
+			conn.Close()
+		}
+		return // the handshake failed on the wire: nobody is left to tell
+	}
+	if n := rw.Reader.Buffered(); n > 0 {
+		conn = &bufferedConn{Conn: conn, r: rw.Reader} // it spoke before it heard the handshake's end
+	}
+	addr, counted := address(r)
+	e := &edge{s: s, addr: addr, counted: counted}
+	// The connection outlives this call, so that what net/http keeps for it,
+	// two buffers and a stack, is given back. The hub owns it from here, and
+	// ends it when it drains. The request's context ends with the call.
+	ctx := context.WithoutCancel(r.Context())
+	go func() {
+		if err := s.rooms.Hub.Serve(ctx, conn, e); err != nil {
+			s.opts.Log.Debug("live: connection ended", "from", addr, "err", err)
+		}
+	}()
+}
+
+// mayUpgrade returns why a request can't become a WebSocket, before its
+// connection is taken from net/http: after that no problem could be told.
+func (s *Server) mayUpgrade(r *http.Request) *Problem {
+	h := r.Header
+	bad := func(name, format string, args ...any) *Problem {
+		p := problem(http.StatusBadRequest, "", format, args...)
+		p.Errors = []Field{{In: "header", Field: name, Message: p.Detail}}
+		p.Detail = name + ": " + p.Detail
+		return p
+	}
+	switch {
+	case r.URL.RawQuery != "":
+		return unknownQuery(r)
+	case r.ProtoMajor != 1:
+		return problem(http.StatusUpgradeRequired, "", "WebSockets are served over HTTP/1.1 here").with("Upgrade", "websocket")
+	case !hasToken(h, "Connection", "upgrade") || !hasToken(h, "Upgrade", "websocket"):
+		return problem(http.StatusUpgradeRequired, "", "this is a WebSocket: connect with one").with("Upgrade", "websocket")
+	case h.Get("Sec-WebSocket-Version") != "13":
+		return problem(http.StatusUpgradeRequired, "", "Sec-WebSocket-Version: is %.20q; want 13", h.Get("Sec-WebSocket-Version")).
+			with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13")
+	case len(h.Get("Sec-WebSocket-Key")) != 24:
+		return bad("Sec-WebSocket-Key", "has %d characters; want 24", len(h.Get("Sec-WebSocket-Key")))
+	case len(h.Values("Sec-WebSocket-Protocol")) > 0 && !hasToken(h, "Sec-WebSocket-Protocol", liveProtocol):
+		return bad("Sec-WebSocket-Protocol", "is %.60q; want %s", h.Get("Sec-WebSocket-Protocol"), liveProtocol)
+	case !s.originAllowed(r):
+		s.metrics.refused.WithLabelValues(refusedOrigin).Inc()
+		return problem(http.StatusForbidden, "", "Origin: is %.80q, whose pages may not connect here", h.Get("Origin"))
+	}
+	return nil
+}
+
+// originAllowed reports whether the page that opens a socket may: one of this
+// host's own, or of Options.Origins. No browser, no Origin.
+func (s *Server) originAllowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	for _, o := range s.opts.Origins {
+		if o == "*" || strings.EqualFold(o, origin) {
+			return true
+		}
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// hasToken reports whether a header lists a token.
+func hasToken(h http.Header, name, token string) bool {
+	for _, v := range h.Values(name) {
+		for t := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A bufferedConn is a connection of which some bytes were read already.
+type bufferedConn struct {
+	net.Conn
+	r *bufio.Reader // until it is empty
+}
+
+func (c *bufferedConn) Read(b []byte) (int, error) {
+	if c.r != nil {
+		if c.r.Buffered() > 0 {
+			return c.r.Read(b[:min(len(b), c.r.Buffered())])
+		}
+		c.r = nil
+	}
+	return c.Conn.Read(b)
+}
+
+// An edge is what the hub asks of the server for one connection.
+type edge struct {
+	s       *Server
+	addr    netip.Addr
+	counted bool
+}
+
+var _ broadcast.Edge = (*edge)(nil)
+
+// Hello implements broadcast.Edge.
+func (e *edge) Hello(token string) (cairn.PlayerID, string, error) {
+	p, err := e.s.tokens.verify(token)
+	if err != nil {
+		e.s.metrics.refused.WithLabelValues(refusedToken).Inc()
+		return "", "", err
+	}
+	return p.id, p.name, nil
+}
+
+// Claim implements broadcast.Edge: the same limits and the same words as
+// [Server.postClaims]. The hub bounds how many are in flight a connection.
+func (e *edge) Claim(ctx context.Context, id cairn.PlayerID, name string, c *wire.ClaimFrame, reply func(frame []byte)) {
+	a := cairn.Attempt{
+		TileRef: cairn.TileRef{Hunt: c.Hunt, Tick: c.Map, Tile: c.Tile},
+		Player:  id, Name: name, ClaimID: c.ClaimID, Answer: c.Answer, Token: c.Token,
+	}
+	head := func() []byte {
+		b := appendText(append(make([]byte, 0, 320), `{"type":"outcome","id":`...), c.ID)
+		return append(b, ',')
+	}
+	if msg := badClaimFrame(c); msg != "" {
+		e.s.metrics.refused.WithLabelValues(refusedForm).Inc()
+		b := append(head(), `"outcome":"`+outcomeInvalid+`","detail":`...)
+		reply(append(appendText(b, msg), '}'))
+		return
+	}
+	if wait := e.s.admit(id, e.addr, e.counted); wait > 0 {
+		reply(append(appendOutcome(head(), &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait}, &a), '}'))
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, e.s.opts.ClaimWithin)
+		defer cancel()
+		v, err := e.s.rooms.Claims.Claim(ctx, &a)
+		if err != nil {
+			e.s.logUndecided(err)
+			reply(append(appendUndecided(head(), &a), '}'))
+			return
+		}
+		reply(append(appendOutcome(head(), &v, &a), '}'))
+	}()
+}
+
+// badClaimFrame says what a claim over HTTP would have been refused for, and
+// that the frame's decoder does not look at.
+func badClaimFrame(c *wire.ClaimFrame) string {
+	switch {
+	case strings.ContainsFunc(c.ClaimID, isControl):
+		return "claim_id: has a control character"
+	case len(c.Answer) > answerBytesMax:
+		return "answer: is too long"
+	case len(c.Token) > tokenTextMax:
+		return "token: is too long"
+	case c.Tile >= cairn.TilesPerMapMax:
+		return "tile: is over 65535"
+	}
+	return ""
+}

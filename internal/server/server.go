@@ -1,0 +1,177 @@
+// Package server is the edge: HTTP and WebSocket, who is asking, what they may
+// ask for, and the words that the rooms' answers have in the public API
+// (docs/api.md). It decides nothing about the game.
+//
+// There are two handlers: [Server.Public] for players and [Server.Admin] for
+// operators. Listeners are their caller's; [Serve] runs one.
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/broadcast"
+	"github.com/veltrix/cairn/internal/claim"
+	"github.com/veltrix/cairn/internal/ledger"
+	"github.com/veltrix/cairn/internal/puzzle"
+	"github.com/veltrix/cairn/internal/wire"
+)
+
+// Claims decides attempts: a *claim.Service, or what stands for one elsewhere.
+type Claims interface {
+	Claim(ctx context.Context, a *cairn.Attempt) (cairn.Verdict, error)
+	ClaimAll(ctx context.Context, as []cairn.Attempt, out []claim.Answer)
+	Lookup(ctx context.Context, ref cairn.TileRef, player cairn.PlayerID) (cairn.Verdict, error)
+}
+
+// Boards answers questions about standings: a *leaderboard.Projection.
+type Boards interface {
+	Check(key wire.BoardKey) error
+	Standings(key wire.BoardKey, limit int) (*wire.Board, bool)
+	Around(key wire.BoardKey, player cairn.PlayerID, n int) (*wire.Board, bool)
+	Lag() time.Duration
+}
+
+// Rewards reads what players earned: a *ledger.Ledger.
+type Rewards interface {
+	Rewards(ctx context.Context, player cairn.PlayerID, cursor string, limit int) (entries []ledger.Entry, next string, err error)
+	Balance(ctx context.Context, player cairn.PlayerID) (cairn.Micro, error)
+}
+
+// Control records operators' acts: a *control.Control.
+type Control interface {
+	Do(ctx context.Context, c cairn.Change) (cairn.HuntStatus, error)
+	Hunts() []*cairn.HuntStatus
+	Hunt(id cairn.HuntID) *cairn.HuntStatus
+	Knob(name string) string
+}
+
+// Rooms are what the edge stands in front of. All are required.
+type Rooms struct {
+	Control Control
+	Claims  Claims
+	Hub     *broadcast.Hub
+	Boards  Boards
+	Rewards Rewards
+	Keeper  *puzzle.Keeper
+}
+
+// A Check is one thing that /readyz asks. An advisory one is reported and
+// never makes the answer a 503.
+type Check struct {
+	Name     string
+	Ready    func() error
+	Advisory bool
+}
+
+// Options tunes a Server. The zero value serves, but signs nobody in and has
+// no page.
+type Options struct {
+	Guests   bool    // players may sign themselves in
+	TokenKey []byte  // signs guests' tokens, at least 32 bytes; required with Guests
+	Issuer   *Issuer // whose other tokens are taken; nil means nobody's
+
+	Origins []string // other origins whose pages may open /v1/live, such as https://play.example; "*" is any
+	Page    fs.FS    // the player page, rooted where index.html is; nil means none
+	Limits  Limits
+
+	AdminToken string // operators' bearer token; "" lets loopback in, and nobody else
+	ShardsMax  int    // shards that are provisioned; 0 means 64
+	Ready      []Check
+	Gatherer   prometheus.Gatherer // what /metrics shows; nil means nothing
+
+	ClaimWithin time.Duration // longest that a claim waits to be decided before it is pending; 0 means 5s
+
+	Version string                // of the binary, for the API's document
+	Now     func() time.Time      // nil means time.Now
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil registers nothing
+}
+
+// A Server is the edge. Its methods may be called concurrently.
+type Server struct {
+	// Static after New.
+	rooms   Rooms
+	opts    Options
+	tokens  *tokens
+	metrics *metrics
+	page    *page
+	public  http.Handler
+	admin   http.Handler
+
+	byPlayer  *limiter[cairn.PlayerID]
+	byAddress *limiter[netip.Addr]
+	guests    *limiter[netip.Addr]
+
+	bodies mapBodies
+
+	drainCtx context.Context // ended by Drain
+	drain    context.CancelFunc
+}
+
+// New returns the edge in front of rooms. ctx bounds what it keeps running in
+// the background: the refresh of an issuer's keys. Its errors are of Options.
+func New(ctx context.Context, rooms Rooms, opts Options) (*Server, error) {
+	if rooms.Control == nil || rooms.Claims == nil || rooms.Hub == nil || rooms.Boards == nil || rooms.Rewards == nil || rooms.Keeper == nil {
+		return nil, errors.New("server: a room is missing")
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.ShardsMax == 0 {
+		opts.ShardsMax = 64
+	}
+	if opts.ClaimWithin == 0 {
+		opts.ClaimWithin = 5 * time.Second
+	}
+	if opts.Gatherer == nil {
+		opts.Gatherer = prometheus.NewRegistry()
+	}
+	toks, err := newTokens(ctx, opts.Guests, opts.TokenKey, opts.Issuer, opts.Now)
+	if err != nil {
+		return nil, err
+	}
+	pg, err := newPage(opts.Page)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		rooms: rooms, opts: opts, tokens: toks, page: pg, metrics: newMetrics(opts.Metrics),
+		byPlayer:  newLimiter[cairn.PlayerID](opts.Limits.PlayerClaims.or(defaultPlayerClaims)),
+		byAddress: newLimiter[netip.Addr](opts.Limits.AddressClaims.or(defaultAddressClaims)),
+		guests:    newLimiter[netip.Addr](opts.Limits.AddressGuests.or(defaultAddressGuests)),
+	}
+	s.drainCtx, s.drain = context.WithCancel(context.Background())
+	problemsOfHuma()
+	s.public = s.publicHandler()
+	s.admin = s.adminHandler()
+	return s, nil
+}
+
+// Public returns the players' handler.
+func (s *Server) Public() http.Handler { return s.public }
+
+// Admin returns the operators' handler: hunts, knobs, metrics, health, pprof.
+func (s *Server) Admin() http.Handler { return s.admin }
+
+// Drain makes /readyz say no and ends event streams, so that their clients
+// reconnect elsewhere. Calls in flight go on. It returns at once; sockets are
+// the hub's to drain.
+func (s *Server) Drain() { s.drain() }
+
+func (s *Server) draining() bool { return s.drainCtx.Err() != nil }
+
+func (s *Server) now() cairn.Instant { return cairn.InstantOf(s.opts.Now()) }
+
+var errDraining = errors.New("shutting down")
