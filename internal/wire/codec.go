@@ -24,6 +24,7 @@ const (
 	tagMapChunk  = 0x02
 	tagMapHeader = 0x03
 	tagBoard     = 0x04
+	tagCourse    = 0x05
 )
 
 func appendString[S ~string](b []byte, s S) []byte {

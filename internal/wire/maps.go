@@ -17,6 +17,9 @@ import (
 //	tile:   cell (8) │ puzzle (1) │ reward
 //	header: tag 0x03 │ hunt │ tick │ opens │ closes │ shards │ tiles │ budget │ offer │ prev (32) │ digest (32)
 //
+// Between maps there are the courses of hunts too (tag 0x05, [Course]): notes of
+// the generator to whoever takes over from it.
+//
 // A map's digest is the SHA-256 of its header up to and with prev, and then of
 // all its tiles, as written here.
 
@@ -88,6 +91,10 @@ type MapFold struct {
 func (f *MapFold) Apply(body []byte) (*cairn.Map, error) {
 	if len(body) > 0 && body[0] == tagMapChunk {
 		return nil, f.chunk(body)
+	}
+	if len(body) > 0 && body[0] == tagCourse {
+		_, err := decodeCourse(body)
+		return nil, err
 	}
 	h, err := decodeMapHeader(body)
 	if err != nil {
