@@ -1,0 +1,31 @@
+/**
+ * The server's time. A frame that tells it arrives later than it was written,
+ * so of all differences heard the largest (server − local) is nearest; it is
+ * forgotten after a while, since clocks drift.
+ */
+export class Clock {
+  #samples: { at: number; ahead: number }[] = [];
+
+  constructor(
+    private readonly local: () => number = Date.now,
+    private readonly keepMs = 120_000,
+  ) {}
+
+  /** Learns from a time that the server wrote just now. */
+  heard(serverMs: number): void {
+    if (!Number.isFinite(serverMs)) return;
+    const at = this.local();
+    this.#samples = this.#samples.filter((sample) => at - sample.at < this.keepMs);
+    this.#samples.push({ at, ahead: serverMs - at });
+    if (this.#samples.length > 256) this.#samples.shift();
+  }
+
+  /** How far the server's clock is ahead of ours, in milliseconds. */
+  get ahead(): number {
+    return this.#samples.length ? Math.max(...this.#samples.map((sample) => sample.ahead)) : 0;
+  }
+
+  now(): number {
+    return this.local() + this.ahead;
+  }
+}

@@ -1,0 +1,280 @@
+import { Client, Problem } from "../api/client";
+import type { Hunt, PuzzleKind, Row, Verdict } from "../api/types";
+import { cover, type Box } from "../geo/geohash";
+import { LiveClient, type Board, type DeltaFrame, type SnapshotFrame, type State } from "../live";
+import { readPrompt, type Prompt } from "../puzzles/prompt";
+import { claimTile } from "./claims";
+import { Clock } from "./clock";
+import { milliseconds } from "./durations";
+import { money, span } from "./money";
+import { keepSession, loadSession, type Session } from "./session";
+import { standing, Tiles, type TileView } from "./tiles";
+import { Toasts } from "./toasts.svelte";
+
+const regionsMost = 32;
+const lettersMost = 5; // of a region: finer ones would change with every drag
+const settleMs = 200; // a view must rest before it is watched
+
+/** A puzzle that is open on the screen. */
+export interface Open {
+  tile: TileView;
+  prompt: Prompt | undefined; // undefined while it is fetched
+  token: string;
+  sending: boolean;
+  note: string; // what to tell the player about the last try
+  round: number; // grows with each wrong answer, so that the puzzle starts anew
+}
+
+/** Everything that the page knows: the one place where frames become state. */
+export class Game {
+  readonly client = new Client();
+  readonly clock = new Clock();
+  readonly toasts = new Toasts();
+  readonly live: LiveClient;
+
+  hunts = $state.raw<Hunt[]>([]);
+  hunt = $state.raw<Hunt>();
+  session = $state.raw<Session | undefined>(loadSession());
+  connection = $state<State>("connecting");
+  open = $state<Open>();
+  board = $state.raw<Row[]>([]); // the top of the whole hunt, as told live
+  signingIn = $state(false);
+  trouble = $state(""); // why there is nothing to see
+  won = $state(0); // tiles that this page claimed
+
+  /** Grows with every change of the tiles: what derives from them reads it. */
+  changes = $state(0);
+
+  tiles = new Tiles("");
+
+  /** Called with each tile as it is claimed by somebody. */
+  onClaimed: (tile: TileView, mine: boolean) => void = () => {};
+
+  #view: Box | undefined;
+  #viewTimer: ReturnType<typeof setTimeout> | undefined;
+  #watched = "";
+  #wanted: TileView | undefined; // to be claimed after signing in
+
+  constructor() {
+    this.live = new LiveClient({ url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`, ...(this.session && { token: this.session.token }) });
+    this.client.token = this.session?.token;
+    this.client.refused = () => this.#refuse();
+    this.live.onState((state) => (this.connection = state));
+    for (const type of ["welcome", "pong"] as const) this.live.on(type, (frame) => this.clock.heard(Date.parse(frame.now)));
+    this.live.on("snapshot", (frame) => this.#snapshot(frame));
+    this.live.on("delta", (frame) => this.#delta(frame));
+    this.live.on("standings", (frame) => frame.hunt === this.hunt?.id && this.#standings([frame]));
+    this.live.on("error", (frame) => frame.id === undefined && this.#error(frame.code, frame.detail));
+  }
+
+  get player(): string | undefined {
+    return this.session?.player;
+  }
+
+  /** The period of maps, in milliseconds. */
+  get tickMs(): number {
+    return milliseconds(this.hunt?.tick, 1_000);
+  }
+
+  async start(): Promise<void> {
+    addEventListener("online", () => this.live.retry());
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.live.retry());
+    setInterval(() => this.tiles.expire(this.clock.now()) && this.changes++, 250);
+    await this.#loadHunts();
+    this.live.start();
+  }
+
+  async #loadHunts(): Promise<void> {
+    try {
+      this.hunts = (await this.client.hunts()).hunts;
+      const asked = new URLSearchParams(location.search).get("hunt");
+      const hunt = this.hunts.find(({ id }) => id === asked) ?? this.hunts.find(({ state }) => state === "live") ?? this.hunts[0];
+      this.trouble = hunt ? "" : "There is no hunt yet. This page looks again by itself.";
+      if (hunt) this.choose(hunt);
+      else setTimeout(() => void this.#loadHunts(), 3_000);
+    } catch (why) {
+      this.trouble = why instanceof Problem ? why.message : String(why);
+      setTimeout(() => void this.#loadHunts(), 2_000);
+    }
+  }
+
+  /** Turns to another hunt. */
+  choose(hunt: Hunt): void {
+    if (hunt.id === this.hunt?.id) return;
+    if (this.hunt) this.live.watch({ hunt: this.hunt.id, regions: [], standings: false });
+    this.hunt = hunt;
+    this.tiles = new Tiles(hunt.id);
+    this.board = [];
+    this.open = undefined;
+    this.#watched = "";
+    this.changes++;
+    this.#watch();
+  }
+
+  /** Tells what is on the screen; once it rests, that is what is watched. */
+  look(view: Box): void {
+    this.#view = view;
+    clearTimeout(this.#viewTimer);
+    if (this.#watched === "") this.#watch();
+    else this.#viewTimer = setTimeout(() => this.#watch(), settleMs);
+  }
+
+  #watch(): void {
+    if (!this.hunt || !this.#view) return;
+    const regions = cover(this.#view, regionsMost, lettersMost);
+    const watched = `${this.hunt.id}:${regions.join()}`;
+    if (watched === this.#watched) return;
+    this.#watched = watched;
+    this.live.watch({ hunt: this.hunt.id, regions, standings: true });
+  }
+
+  #snapshot(frame: SnapshotFrame): void {
+    if (frame.hunt !== this.hunt?.id) return;
+    this.tiles.replace(frame);
+    if (frame.standings) this.#standings(frame.standings);
+    for (const map of frame.maps) for (const claim of map.claimed ?? []) this.clock.heard(Date.parse(claim.at));
+    this.changes++;
+  }
+
+  #delta(frame: DeltaFrame): void {
+    if (frame.hunt !== this.hunt?.id) return;
+    for (const claim of frame.claimed ?? []) this.clock.heard(Date.parse(claim.at));
+    for (const tile of this.tiles.apply(frame)) this.#taken(tile);
+    this.changes++;
+  }
+
+  #standings(boards: Board[]): void {
+    const board = boards.find(({ window, region }) => window === "hunt" && region === "");
+    if (board) this.board = board.rows;
+  }
+
+  /** A tile was claimed: pulse, and tell whoever was still solving its puzzle. */
+  #taken(tile: TileView): void {
+    const mine = tile.holder?.player === this.player;
+    this.onClaimed(tile, mine);
+    if (this.open?.tile.key === tile.key && !mine && !this.open.sending) {
+      this.open = undefined;
+      this.toasts.show("lost", `${tile.holder?.name ?? "Someone"} took it first`, "While you were at the puzzle.");
+    }
+  }
+
+  #error(code: string, detail: string): void {
+    if (code === "unauthorized" || code === "forbidden") this.#refuse();
+    else this.toasts.show("plain", "The server says", detail);
+  }
+
+  /** The token is no longer taken: whoever plays must sign in again. */
+  #refuse(): void {
+    if (!this.session) return;
+    this.signOut();
+    this.signingIn = true;
+    this.toasts.show("plain", "Please sign in again", "The server no longer knows this sign-in.");
+  }
+
+  async signIn(name: string): Promise<void> {
+    const { player, token } = await this.client.signIn(name);
+    this.session = { player, name, token };
+    keepSession(this.session);
+    this.client.token = token;
+    this.live.as(token);
+    this.signingIn = false;
+    this.changes++;
+    const wanted = this.#wanted;
+    this.#wanted = undefined;
+    if (wanted) void this.pick(wanted);
+  }
+
+  signOut(): void {
+    this.session = undefined;
+    this.client.token = undefined;
+    keepSession(undefined);
+    this.live.as(undefined);
+    this.changes++;
+  }
+
+  /** A tile was chosen: claims it if it is a pure race, else opens its puzzle. */
+  async pick(tile: TileView): Promise<void> {
+    const now = this.clock.now();
+    const how = standing(tile, this.player, now);
+    if (how === "closed" || how === "soon") return;
+    if (how === "mine") return this.toasts.show("won", "This tile is yours", `${money(tile.reward)} · ${tile.geohash}`);
+    if (how === "taken") return this.toasts.show("plain", `Held by ${tile.holder?.name ?? "another"}`, `${money(tile.reward)} · ${tile.geohash}`);
+    if (!this.session) {
+      this.#wanted = tile;
+      this.signingIn = true;
+      return;
+    }
+    const open: Open = { tile, prompt: undefined, token: "", sending: false, note: "", round: 0 };
+    if (tile.kind === "tap") return this.#claim({ ...open, prompt: { kind: "tap" } }, "");
+    this.open = open;
+    try {
+      const { kind, prompt, token } = await this.client.puzzle(tile);
+      if (this.open?.tile.key !== tile.key) return; // closed or replaced meanwhile
+      this.open = { ...this.open, prompt: readPrompt(kind as PuzzleKind, prompt), token };
+    } catch (why) {
+      if (this.open?.tile.key === tile.key) this.open = undefined;
+      this.toasts.show("plain", "No puzzle", why instanceof Error ? why.message : String(why));
+    }
+  }
+
+  /** Answers the puzzle that is open. */
+  async answer(answer: string): Promise<void> {
+    if (this.open && !this.open.sending) await this.#claim(this.open, answer);
+  }
+
+  close(): void {
+    this.open = undefined;
+  }
+
+  async #claim(open: Open, answer: string): Promise<void> {
+    const shown = (): boolean => this.open?.tile.key === open.tile.key;
+    if (shown()) this.open = { ...open, sending: true, note: "" };
+    const verdict = await claimTile(this.client, this.live, open.tile, answer, open.token).catch((why: unknown): Verdict => ({ outcome: "error", code: "failed", detail: String(why) }));
+    if (verdict.outcome === "wrong" && verdict.attempts_left > 0 && shown()) {
+      this.open = { ...open, sending: false, round: open.round + 1, note: `Not right. ${verdict.attempts_left} ${verdict.attempts_left === 1 ? "try" : "tries"} left.` };
+      return;
+    }
+    if (verdict.outcome === "throttled" && shown()) {
+      this.open = { ...open, sending: false, round: open.round + 1, note: `Too fast: wait ${span(verdict.retry_after_ms)}.` };
+      return;
+    }
+    if (shown()) this.open = undefined;
+    this.#tell(open.tile, verdict);
+  }
+
+  /** Tells how a claim ended. */
+  #tell(tile: TileView, verdict: Verdict): void {
+    const where = `${tile.geohash} · map ${tile.tick}`;
+    switch (verdict.outcome) {
+      case "won":
+        this.won++;
+        this.tiles.hold(tile.key, { player: this.session?.player ?? "", name: this.session?.name ?? "", at: this.clock.now() });
+        this.onClaimed(tile, true);
+        this.toasts.show("won", `Yours: ${money(verdict.reward)}`, where);
+        break;
+      case "gone":
+        this.tiles.hold(tile.key, { player: verdict.winner, name: verdict.winner_name, at: this.clock.now() - verdict.margin_ms });
+        this.toasts.show("lost", `${verdict.winner_name} was ${span(verdict.margin_ms)} faster`, where);
+        break;
+      case "wrong":
+        this.toasts.show("lost", "Not right, and no tries left", where);
+        break;
+      case "closed":
+        this.toasts.show("plain", "This map has closed", where);
+        break;
+      case "unknown_tile":
+        this.toasts.show("plain", "There is no such tile", where);
+        break;
+      case "throttled":
+        this.toasts.show("plain", "Too fast", `Wait ${span(verdict.retry_after_ms)}.`);
+        break;
+      case "pending":
+        this.toasts.show("plain", "Still undecided", "Your rewards will show how it ended.");
+        break;
+      case "error":
+        this.toasts.show("plain", "Not claimed", verdict.detail);
+        break;
+    }
+    this.changes++;
+  }
+}

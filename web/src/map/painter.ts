@@ -1,0 +1,225 @@
+import type { PuzzleKind } from "../api/types";
+import { expiringMs, standing, type Standing, type TileView } from "../game/tiles";
+import { glyph } from "./glyphs";
+import { screenX, screenY, type Frame } from "./mercator";
+import type { Palette } from "./palette";
+
+/** A ring that spreads from a tile that was just claimed. */
+export interface Pulse {
+  tile: TileView;
+  from: number; // milliseconds of the animation's clock
+  mine: boolean;
+}
+
+export const pulseMs = 1_100;
+const glyphFrom = 15; // pixels across from which a marker carries its kind's sign
+const cellFrom = 20; // pixels across from which a tile shows as its own cell
+
+/** What there is to paint. */
+export interface Scene {
+  tiles: Iterable<TileView>;
+  player: string | undefined;
+  now: number; // of the server
+  clock: number; // of the animation
+  pulses: Pulse[];
+  selected: string | undefined; // key of the tile whose puzzle is open
+  hovered: string | undefined;
+  calm: boolean; // the player asked for less motion
+  shown: (kind: PuzzleKind) => boolean;
+}
+
+/** A tile on the screen: its box, at least as large as a marker. */
+interface Placed {
+  tile: TileView;
+  x: number; // of its middle
+  y: number;
+  w: number;
+  h: number;
+  standing: Standing;
+}
+
+/**
+ * How wide a marker must be to be seen: less where there are many, so that a
+ * full sea still reads as tiles, and more where there are few.
+ */
+export function markerSize(frame: Frame, count: number): number {
+  const room = Math.sqrt((frame.width * frame.height) / Math.max(count, 1));
+  return Math.max(4, Math.min(18, room * 0.42));
+}
+
+/** Places the tiles that show, nearest the reader last. */
+export function place(scene: Scene, frame: Frame): Placed[] {
+  const inView: { tile: TileView; left: number }[] = [];
+  for (const tile of scene.tiles) {
+    const y = screenY(frame, tile.y);
+    if (y > frame.height || y + tile.h * frame.world < 0 || !scene.shown(tile.kind)) continue;
+    const span = tile.w * frame.world;
+    for (let left = screenX(frame, tile.x, span); left < frame.width; left += frame.world) inView.push({ tile, left });
+  }
+  const least = markerSize(frame, inView.length);
+  return inView
+    .map(({ tile, left }) => {
+      const w = tile.w * frame.world, h = tile.h * frame.world;
+      return { tile, x: left + w / 2, y: screenY(frame, tile.y) + h / 2, w: Math.max(least, w), h: Math.max(least, h), standing: standing(tile, scene.player, scene.now) };
+    })
+    .filter((placed) => placed.standing !== "closed" && placed.standing !== "soon")
+    .sort((a, b) => order[a.standing] - order[b.standing]);
+}
+
+const order: Record<Standing, number> = { closed: 0, soon: 0, taken: 1, expiring: 2, open: 3, mine: 4 };
+
+/** Paints the tiles. Returns how soon it wants to paint again, in milliseconds; 0 is at the next chance. */
+export function paintTiles(pen: CanvasRenderingContext2D, frame: Frame, scene: Scene, palette: Palette): number {
+  pen.clearRect(0, 0, frame.width, frame.height);
+  const placed = place(scene, frame);
+  let fading = false;
+  for (const one of placed) {
+    if (one.standing === "taken") paintTaken(pen, one, palette);
+    else if (one.standing === "mine") paintMine(pen, one, palette);
+    else {
+      fading ||= one.standing === "expiring";
+      pen.globalAlpha = one.standing === "expiring" ? fade(one.tile, scene) : 1;
+      paintOpen(pen, one, palette);
+    }
+    pen.globalAlpha = 1;
+    if (one.tile.key === scene.selected || one.tile.key === scene.hovered) paintHalo(pen, one, palette);
+  }
+  paintPulses(pen, frame, scene, palette);
+  if (scene.pulses.length > 0 && !scene.calm) return 0;
+  return fading && !scene.calm ? 90 : 250;
+}
+
+/** A tile that is about to close sinks and, unless the player wants calm, blinks. */
+function fade(tile: TileView, scene: Scene): number {
+  const left = Math.max(0, (tile.closes - scene.now) / expiringMs);
+  const blink = scene.calm ? 1 : 0.72 + 0.28 * Math.sin((tile.closes - scene.now) / (60 + 100 * left));
+  return (0.3 + 0.55 * left) * blink;
+}
+
+function shape(pen: CanvasRenderingContext2D, { x, y, w, h }: Placed, inset = 0): void {
+  const width = w - 2 * inset, height = h - 2 * inset;
+  pen.beginPath();
+  if (Math.max(w, h) < cellFrom) pen.ellipse(x, y, width / 2, height / 2, 0, 0, 2 * Math.PI);
+  else pen.roundRect(x - width / 2, y - height / 2, width, height, Math.min(4, width / 6));
+}
+
+function paintOpen(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {
+  const { tile, x, y, w, h } = one;
+  const color = palette.kinds[tile.kind];
+  const across = Math.min(w, h);
+  const cell = Math.max(w, h) >= cellFrom;
+  const alpha = pen.globalAlpha;
+  if (!cell) {
+    if (across < 7) {
+      pen.fillStyle = color;
+      pen.globalAlpha = alpha * (0.55 + 0.45 * worth(tile));
+      pen.fillRect(x - across / 2, y - across / 2, across, across);
+      return;
+    }
+    shape(pen, one);
+    pen.fillStyle = color;
+    pen.globalAlpha = alpha * (0.62 + 0.38 * worth(tile));
+    pen.fill();
+    pen.globalAlpha = alpha;
+    pen.lineWidth = across < 12 ? 1 : 1.5;
+    pen.strokeStyle = palette.edge;
+    pen.stroke();
+  } else {
+    shape(pen, one, 1);
+    pen.fillStyle = color;
+    pen.globalAlpha = alpha * (0.28 + 0.5 * worth(tile));
+    pen.fill();
+    pen.globalAlpha = alpha;
+    pen.strokeStyle = color;
+    pen.lineWidth = 1.5;
+    pen.stroke();
+  }
+  if (across >= glyphFrom) glyph(pen, tile.kind, x, y, Math.min(across * 0.5, 30), palette.glyph);
+}
+
+/** How much of the most that tiles carry this one does, felt on a log scale: 0 to 1. */
+function worth(tile: TileView): number {
+  return tile.reward <= 0 ? 0 : Math.max(0, Math.min(1, (Math.log10(tile.reward) - 2) / 2));
+}
+
+function paintTaken(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {
+  const across = Math.min(one.w, one.h);
+  pen.globalAlpha = 0.6;
+  if (across < 7) {
+    pen.fillStyle = palette.taken;
+    pen.globalAlpha = 0.38;
+    pen.fillRect(one.x - across / 3, one.y - across / 3, across / 1.5, across / 1.5);
+    return;
+  }
+  shape(pen, one, across * 0.14);
+  pen.strokeStyle = palette.taken;
+  pen.lineWidth = 1.25;
+  pen.stroke();
+  const arm = across * 0.14;
+  pen.beginPath();
+  pen.moveTo(one.x - arm, one.y - arm);
+  pen.lineTo(one.x + arm, one.y + arm);
+  pen.moveTo(one.x + arm, one.y - arm);
+  pen.lineTo(one.x - arm, one.y + arm);
+  pen.stroke();
+}
+
+/** Mine: a cairn on gold, and never smaller than one can see. */
+function paintMine(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {
+  const across = Math.max(16, Math.min(one.w, one.h));
+  const grown = { ...one, w: Math.max(one.w, across), h: Math.max(one.h, across) };
+  shape(pen, grown, 0.5);
+  pen.fillStyle = palette.mine;
+  pen.fill();
+  pen.strokeStyle = palette.mineEdge;
+  pen.lineWidth = 1.5;
+  pen.stroke();
+  glyph(pen, "mine", one.x, one.y, Math.min(across * 0.58, 34), "#3b2c05");
+}
+
+function paintHalo(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {
+  shape(pen, one, -4);
+  pen.strokeStyle = palette.edge;
+  pen.lineWidth = 4;
+  pen.stroke();
+  pen.strokeStyle = palette.label;
+  pen.lineWidth = 2;
+  pen.stroke();
+}
+
+function paintPulses(pen: CanvasRenderingContext2D, frame: Frame, scene: Scene, palette: Palette): void {
+  if (scene.calm) return;
+  for (const { tile, from, mine } of scene.pulses) {
+    const age = (scene.clock - from) / pulseMs;
+    if (age < 0 || age >= 1) continue;
+    const eased = 1 - (1 - age) ** 3;
+    const w = tile.w * frame.world, h = tile.h * frame.world;
+    const y = screenY(frame, tile.y) + h / 2;
+    for (let left = screenX(frame, tile.x, w); left < frame.width; left += frame.world) {
+      pen.beginPath();
+      pen.arc(left + w / 2, y, Math.max(4, Math.min(w, h) / 2) + eased * (mine ? 46 : 16), 0, 2 * Math.PI);
+      pen.strokeStyle = mine ? palette.mine : palette.kinds[tile.kind];
+      pen.globalAlpha = (1 - eased) * (mine ? 1 : 0.8);
+      pen.lineWidth = mine ? 4 : 2;
+      pen.stroke();
+      pen.globalAlpha = 1;
+    }
+  }
+}
+
+const reach = 24; // pixels that a thumb may be off
+
+/** The tile that a tap at (x, y) means: the nearest that can be claimed, else the nearest. */
+export function hit(scene: Scene, frame: Frame, x: number, y: number): TileView | undefined {
+  let best: TileView | undefined;
+  let bestScore = Infinity;
+  for (const one of place(scene, frame)) {
+    const dx = Math.max(0, Math.abs(x - one.x) - one.w / 2), dy = Math.max(0, Math.abs(y - one.y) - one.h / 2);
+    const off = Math.hypot(dx, dy);
+    if (off > reach) continue;
+    const claimable = one.standing === "open" || one.standing === "expiring";
+    const score = off + Math.hypot(x - one.x, y - one.y) / 1000 + (claimable ? 0 : reach / 2);
+    if (score < bestScore) [best, bestScore] = [one.tile, score];
+  }
+  return best;
+}
