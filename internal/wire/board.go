@@ -113,7 +113,7 @@ func DecodeBoard(body []byte) (*Board, error) {
 	x.Newest = cairn.Instant(r.int("newest"))
 	x.Published = cairn.Instant(r.int("published"))
 	for range r.count("as_of") {
-		o := ShardOffset{Shard: int(r.uint("shard", cairn.ShardsMax))}
+		o := ShardOffset{Shard: int(r.uint("shard", cairn.ShardsMax-1))}
 		o.Offset.Epoch = r.uint("epoch", math.MaxUint64)
 		o.Offset.Seq = r.uint("seq", math.MaxUint64)
 		if r.err != nil {

@@ -49,15 +49,19 @@ func DecodeClaims(dst []cairn.Claim, body []byte) ([]cairn.Claim, error) {
 	r.tag(tagClaims)
 	n := r.count("claims")
 	var prev cairn.Claim
-	for range n {
+	for i := range n {
 		var c cairn.Claim
-		if flags := r.byte("flags"); flags == claimSameMap {
+		switch flags := r.byte("flags"); {
+		case flags == claimSameMap && i > 0:
 			c.Hunt, c.Tick = prev.Hunt, prev.Tick
-		} else if flags == 0 {
+		case flags == 0:
 			c.Hunt = cairn.HuntID(r.string("hunt", cairn.HuntNameBytesMax))
 			c.Tick = cairn.Tick(r.int("tick"))
-		} else {
-			r.fail("unknown claim flags")
+			if i > 0 && c.Hunt == prev.Hunt && c.Tick == prev.Tick {
+				r.fail("a claim repeats the map of the one before")
+			}
+		default:
+			r.fail("claim flags are unknown, or the first claim has no map")
 		}
 		c.Tile = uint32(r.uint("tile", math.MaxUint32))
 		c.Player = cairn.PlayerID(r.string("player", cairn.PlayerBytesMax))

@@ -65,7 +65,7 @@ func (r *reader) byte(what string) byte {
 
 func (r *reader) uint(what string, most uint64) uint64 {
 	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > most {
+	if n <= 0 || overlong(r.b[:n]) || v > most {
 		r.fail(fmt.Sprintf("%s is missing or over %d", what, most))
 		return 0
 	}
@@ -75,13 +75,17 @@ func (r *reader) uint(what string, most uint64) uint64 {
 
 func (r *reader) int(what string) int64 {
 	v, n := binary.Varint(r.b)
-	if n <= 0 {
+	if n <= 0 || overlong(r.b[:n]) {
 		r.fail(what + " is missing")
 		return 0
 	}
 	r.b = r.b[n:]
 	return v
 }
+
+// overlong reports whether a varint ends in a byte that adds nothing. Every
+// value has one encoding, so that equal records have equal bytes.
+func overlong(varint []byte) bool { return len(varint) > 1 && varint[len(varint)-1] == 0 }
 
 func (r *reader) bytes(what string, most uint64) []byte {
 	n := r.uint(what+"'s length", most)
