@@ -69,6 +69,8 @@ func (o Options) withDefaults() Options {
 // at most once at a time.
 type Ledger struct {
 	opts    Options
+	dialect *dialect
+	path    string
 	write   *sql.DB // nil if read-only; one connection
 	read    *sql.DB
 	metrics metrics
@@ -94,7 +96,7 @@ func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger: open %s: %w", path, err)
 	}
-	l := &Ledger{opts: opts.withDefaults(), write: write, read: read}
+	l := &Ledger{opts: opts.withDefaults(), dialect: d, path: path, write: write, read: read}
 	if opts.ReadOnly {
 		err = d.checkVersion(ctx, read)
 	} else {

@@ -25,18 +25,16 @@ func (l *Ledger) Rewards(ctx context.Context, player cairn.PlayerID, after strin
 		limit = PageDefault
 	}
 	limit = min(limit, PageMax)
-	where, args := ``, []any{string(player)}
+	args := []any{string(player)}
 	if after != "" {
 		c, err := parseCursor(after)
 		if err != nil {
 			return nil, "", err
 		}
-		where = ` AND (at, hunt, map, tile) < (?, ?, ?, ?)`
 		args = append(args, int64(c.at), string(c.tile.Hunt), int64(c.tile.Tick), int64(c.tile.Tile))
 	}
 	// One row more than asked for tells whether there is a next page.
-	rows, err := l.read.QueryContext(ctx, selectRows+` WHERE player = ?`+where+
-		` ORDER BY at DESC, hunt DESC, map DESC, tile DESC LIMIT ?`, append(args, limit+1)...)
+	rows, err := l.read.QueryContext(ctx, pageQuery(after != ""), append(args, limit+1)...)
 	if err != nil {
 		return nil, "", fmt.Errorf("ledger: rewards: %w", err)
 	}
@@ -57,6 +55,15 @@ func (l *Ledger) Rewards(ctx context.Context, player cairn.PlayerID, after strin
 		return nil, "", fmt.Errorf("ledger: rewards: %w", err)
 	}
 	return entries, next, nil
+}
+
+// pageQuery reads a player's entries in the order of the index on them.
+func pageQuery(behindCursor bool) string {
+	where := ` WHERE player = ?`
+	if behindCursor {
+		where += ` AND (at, hunt, map, tile) < (?, ?, ?, ?)`
+	}
+	return selectRows + where + ` ORDER BY at DESC, hunt DESC, map DESC, tile DESC LIMIT ?`
 }
 
 // Balance returns Σ of the rewards of a player's entries; 0 for one who has none.

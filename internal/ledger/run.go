@@ -45,7 +45,7 @@ func (l *Ledger) Run(ctx context.Context, store eventlog.Store) error {
 		stop(nil)
 		s.followers.Wait()
 		l.mu.Lock()
-		l.store = nil
+		l.store, l.shards = nil, nil
 		l.mu.Unlock()
 	}()
 	s.run(ctx)
@@ -74,10 +74,10 @@ type settler struct {
 // A shard is a log that is followed.
 type shard struct {
 	*progress
-	id     int
-	at     position           // settled
-	run    uint64             // of the newest follower
-	cancel context.CancelFunc // of the newest follower
+	id   int
+	at   position // settled
+	run  uint64   // of the newest follower
+	stop func()   // ends the newest follower and waits for it; nil before the first
 }
 
 // run owns the transactions until ctx ends.
@@ -171,8 +171,8 @@ func (s *settler) restart(ctx context.Context, shards ...*shard) {
 		return
 	}
 	for _, sh := range shards {
-		if sh.cancel != nil {
-			sh.cancel()
+		if sh.stop != nil {
+			sh.stop()
 		}
 		for _, r := range s.queue[sh.id] {
 			s.rows -= len(r.claims)
@@ -181,10 +181,15 @@ func (s *settler) restart(ctx context.Context, shards ...*shard) {
 		sh.run++
 		sh.at = position{sums[sh.id].Offset, sums[sh.id].Chain}
 		sh.reset(sh.at.offset)
-		var fctx context.Context
-		fctx, sh.cancel = context.WithCancel(ctx)
+		fctx, cancel := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		sh.stop = func() { cancel(); <-ended }
 		run, at := sh.run, sh.at
-		s.followers.Go(func() { s.follow(fctx, sh, run, at) })
+		s.followers.Go(func() {
+			defer close(ended)
+			defer cancel()
+			s.follow(fctx, sh, run, at)
+		})
 	}
 }
 

@@ -28,12 +28,14 @@ const readersMax = 4
 type dialect struct {
 	goose      goose.Dialect
 	migrations fs.FS
+	integrity  string // returns a row a problem, or one that says ok
 	open       func(ctx context.Context, path string, readOnly bool) (write, read *sql.DB, err error)
 }
 
 var sqliteDialect = dialect{
 	goose:      goose.DialectSQLite3,
 	migrations: must(fs.Sub(sqliteMigrations, "sqlite")),
+	integrity:  "PRAGMA integrity_check(100)",
 	open:       openSQLite,
 }
 
@@ -57,12 +59,12 @@ func openSQLite(ctx context.Context, path string, readOnly bool) (write, read *s
 			return nil, nil, err
 		}
 		read.SetMaxOpenConns(readersMax)
-		return nil, read, read.PingContext(ctx)
+		if err := read.PingContext(ctx); err != nil {
+			return nil, nil, errors.Join(err, read.Close())
+		}
+		return nil, read, nil
 	}
-	write, err = sql.Open("sqlite", sqliteURI(path, url.Values{
-		"_txlock": {"immediate"},
-		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"},
-	}))
+	write, err = sql.Open("sqlite", sqliteURI(path, writeParams()))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -78,6 +80,15 @@ func openSQLite(ctx context.Context, path string, readOnly bool) (write, read *s
 	read.SetMaxOpenConns(readersMax)
 	read.SetMaxIdleConns(readersMax)
 	return write, read, nil
+}
+
+// writeParams: a commit is on disk when it returns, and a transaction has the
+// write lock from its beginning, so that it never has to give up half-way.
+func writeParams() url.Values {
+	return url.Values{
+		"_txlock": {"immediate"},
+		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"},
+	}
 }
 
 // readOnlyParams says how to read the file at path without changing its

@@ -10,16 +10,19 @@ import (
 
 // A View is the ledger at one moment: what is committed after View began is
 // not seen. Its methods may be called concurrently, and take turns.
-type View struct{ tx *sql.Tx }
+type View struct {
+	l  *Ledger
+	tx *sql.Tx
+}
 
 // View begins a view. Close it: it holds a connection, and keeps the
 // database's write-ahead log from shrinking.
 func (l *Ledger) View(ctx context.Context) (*View, error) {
 	tx, err := l.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return nil, fmt.Errorf("ledger: view: %w", err)
+		return nil, fmt.Errorf("ledger: %s: %w", l.path, err)
 	}
-	v := &View{tx}
+	v := &View{l, tx}
 	// SQLite takes its snapshot at the first read.
 	if _, err := v.Shards(ctx); err != nil {
 		_ = tx.Rollback()
@@ -35,7 +38,7 @@ func (v *View) Close() error { return v.tx.Rollback() }
 func (v *View) Shards(ctx context.Context) (map[int]ShardSums, error) {
 	m, err := readShardSums(ctx, v.tx)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: shards: %w", err)
+		return nil, fmt.Errorf("ledger: %s: offsets: %w", v.l.path, err)
 	}
 	return m, nil
 }
@@ -47,7 +50,7 @@ func (v *View) Map(ctx context.Context, hunt cairn.HuntID, tick cairn.Tick, f fu
 		err = eachRow(rows, f)
 	}
 	if err != nil {
-		return fmt.Errorf("ledger: entries of %s/%d: %w", hunt, tick, err)
+		return fmt.Errorf("ledger: %s: entries of %s/%d: %w", v.l.path, hunt, tick, err)
 	}
 	return nil
 }
@@ -60,7 +63,7 @@ func (v *View) Rows(ctx context.Context, f func(*Row) error) error {
 		err = eachRow(rows, f)
 	}
 	if err != nil {
-		return fmt.Errorf("ledger: entries: %w", err)
+		return fmt.Errorf("ledger: %s: entries: %w", v.l.path, err)
 	}
 	return nil
 }
@@ -70,7 +73,7 @@ func (v *View) Rows(ctx context.Context, f func(*Row) error) error {
 func (v *View) Balances(ctx context.Context, f func(player cairn.PlayerID, entries int64, total cairn.Micro) error) error {
 	rows, err := v.tx.QueryContext(ctx, `SELECT player, entries, total FROM balances ORDER BY player`)
 	if err != nil {
-		return fmt.Errorf("ledger: balances: %w", err)
+		return fmt.Errorf("ledger: %s: balances: %w", v.l.path, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -80,11 +83,32 @@ func (v *View) Balances(ctx context.Context, f func(player cairn.PlayerID, entri
 			total   cairn.Micro
 		)
 		if err := rows.Scan(&player, &entries, &total); err != nil {
-			return fmt.Errorf("ledger: balances: %w", err)
+			return fmt.Errorf("ledger: %s: balances: %w", v.l.path, err)
 		}
 		if err := f(player, entries, total); err != nil {
 			return err
 		}
 	}
 	return rows.Err()
+}
+
+// Integrity lets the database check its own file, and returns what it found
+// wrong: nothing if it is whole.
+func (v *View) Integrity(ctx context.Context) ([]string, error) {
+	rows, err := v.tx.QueryContext(ctx, v.l.dialect.integrity)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %s: integrity: %w", v.l.path, err)
+	}
+	defer rows.Close()
+	var problems []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, fmt.Errorf("ledger: %s: integrity: %w", v.l.path, err)
+		}
+		if s != "ok" {
+			problems = append(problems, fmt.Sprintf("%s: %s", v.l.path, s))
+		}
+	}
+	return problems, rows.Err()
 }
