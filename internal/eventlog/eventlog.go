@@ -207,6 +207,7 @@ type Status struct {
 	Last     Offset   // of the newest record: the head
 	Durable  Offset   // ≤ Last: all up to here survives what the backend promises to survive
 	Chain    Chain    // of the newest record
+	From     Offset   // of the newest record: the oldest that whoever takes over needs; zero for all
 	Volatile bool     // provisioned so: see Spec
 }
 
