@@ -7,11 +7,13 @@
 package leaderboard
 
 import (
-	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/veltrix/cairn"
@@ -29,18 +31,20 @@ const (
 // Checkpoint.
 type Options struct {
 	// Checkpoint is the path of the durable snapshot; the one before it is
-	// kept beside it as Checkpoint+".prev". Empty means none: every start
-	// folds the logs from their beginning, and nothing may be trimmed.
+	// kept beside it as Checkpoint+".prev". Its folder must exist. Empty means
+	// none: every start folds the logs from their beginning, and nothing may
+	// be trimmed.
 	Checkpoint string
 
 	CheckpointEvery time.Duration // at most this often, and only when something changed; 0 means 10s
 	Publish         time.Duration // pace of publication; 0 means 10ms
-	Takeover        time.Duration // a standby takes over once the standings log rested so long; 0 means 5s
-	RegionDepth     int           // levels of regional boards below a hunt's own region; 0 means 2, negative none
+	Takeover        time.Duration // a standby takes over when claims went unpublished so long; 0 means 5s
+	RegionDepth     int           // levels of regional boards below a hunt's own region, up to 4; 0 means 2, negative none
 
 	// Shards names the shard logs to fold. Nil means all that the store has.
 	Shards []int
 
+	FS      vfs.FS                // where Checkpoint is; nil means the disk
 	Now     func() time.Time      // nil means time.Now
 	Log     *slog.Logger          // nil means none
 	Metrics prometheus.Registerer // nil means unregistered
@@ -53,51 +57,184 @@ var ErrCatchingUp = errors.New("leaderboard: catching up with the logs")
 // A Projection folds the shard logs into boards. Its methods may be called
 // concurrently, before, while and after Run runs.
 type Projection struct {
-	store eventlog.Store
-	opts  Options
+	// Static after New.
+	store   eventlog.Store
+	opts    Options
+	files   checkpoints
+	metrics *metrics
+	regions regions
+	wake    chan struct{} // something changed: publish; holds one, never closed
+	marked  chan struct{} // a durable mark moved; holds one, never closed
+
+	mu   sync.RWMutex // guards what follows, and all that fold holds
+	fold *fold
+	live state
+
+	saved saved // guards itself
+}
+
+// state is what a projection knows beside the fold, as of this session.
+type state struct {
+	err     error // what ended Run
+	ready   bool
+	behind  int // shards that have not come to their head yet
+	shards  [cairn.ShardsMax]follow
+	ats     []cairn.Instant // of claims folded and not yet published, the newest unpublishedMax
+	oldest  cairn.Instant   // the least at folded and not yet taken to be published, or 0
+	taken   cairn.Instant   // the least at being published, or 0
+	genesis map[int][16]byte
+}
+
+// follow is how one shard is followed.
+type follow struct {
+	head   eventlog.Offset // the log's newest record at the start of the session
+	mark   eventlog.Offset // what is known durable
+	behind bool            // offset < head
+	oldest cairn.Instant   // behind: at of the newest record's first claim, or 0
 }
 
 // New returns a projection of store's shard logs, with nothing folded yet.
 func New(store eventlog.Store, opts Options) *Projection {
-	return &Projection{store: store, opts: opts}
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&opts.CheckpointEvery, 10*time.Second)
+	def(&opts.Publish, 10*time.Millisecond)
+	def(&opts.Takeover, 5*time.Second)
+	if opts.RegionDepth == 0 {
+		opts.RegionDepth = 2
+	}
+	opts.RegionDepth = min(max(opts.RegionDepth, 0), 4)
+	if opts.FS == nil {
+		opts.FS = vfs.Default
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Projection{
+		store: store, opts: opts, files: checkpoints{opts.FS, opts.Checkpoint},
+		regions: regions{store: store},
+		wake:    make(chan struct{}, 1), marked: make(chan struct{}, 1),
+		fold: newFold(opts.RegionDepth),
+	}
+	p.metrics = newMetrics(opts.Metrics, p)
+	return p
 }
-
-// Run folds the shard logs, publishes and writes checkpoints until ctx ends,
-// which is no error. It may be called once. Other errors are final and an
-// operator must look: a log that is missing, damaged, or trimmed past every
-// checkpoint.
-func (p *Projection) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 // Ready returns nil once the projection has caught up, ErrCatchingUp before,
 // and what ended Run after.
-func (p *Projection) Ready() error { return ErrCatchingUp }
+func (p *Projection) Ready() error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.live.err != nil {
+		return p.live.err
+	}
+	if !p.live.ready {
+		return ErrCatchingUp
+	}
+	return nil
+}
 
 // Check reports why there can be no board of that key, as a cairn.FieldError
 // on "region" or "hour": a region finer than the hunt keeps boards of, or an
 // hour that is over for too long. Nil means that Standings has an answer, be it
 // an empty board. A hunt that has no claim yet passes.
-func (p *Projection) Check(key wire.BoardKey) error { return nil }
+func (p *Projection) Check(key wire.BoardKey) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	_, err := p.fold.find(key)
+	return err
+}
 
 // Standings returns the first limit rows of a board (1 ≤ limit ≤ RowsMax, cut
 // to it), with what it reflects: AsOf, Newest, and in Published the time of
 // this answer. The board is the caller's own. False if [Projection.Check]
-// refuses the key; a board without claims is empty, and true.
-func (p *Projection) Standings(key wire.BoardKey, limit int) (*wire.Board, bool) { return nil, false }
+// refuses the key; a board without claims is empty, and true. A regional board
+// that is asked for is published for a minute.
+func (p *Projection) Standings(key wire.BoardKey, limit int) (*wire.Board, bool) {
+	now := cairn.InstantOf(p.opts.Now())
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	b, err := p.fold.find(key)
+	if err != nil {
+		return nil, false
+	}
+	out := p.fold.snapshot(key, b, min(max(limit, 1), RowsMax))
+	out.Published = now
+	if b != nil {
+		b.watch(now)
+	}
+	return out, true
+}
 
 // Around returns a player's row and up to n rows on each side (cut so that
 // there are at most RowsMax), with their true ranks. False if Check refuses
 // the key or the player has no claim on that board.
 func (p *Projection) Around(key wire.BoardKey, player cairn.PlayerID, n int) (*wire.Board, bool) {
-	return nil, false
+	now := cairn.InstantOf(p.opts.Now())
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	b, err := p.fold.find(key)
+	if err != nil || b == nil {
+		return nil, false
+	}
+	no, ok := b.hunt.numbers[player]
+	if !ok {
+		return nil, false
+	}
+	out := &wire.Board{BoardKey: key, AsOf: p.fold.asOf(), Players: b.players(), Newest: b.newest, Published: now}
+	first := b.around(no, min(max(n, 0), (RowsMax-1)/2), func(s ranked) { out.Rows = append(out.Rows, b.row(s)) })
+	for i := range out.Rows {
+		out.Rows[i].Rank = first + i
+	}
+	return out, first > 0
 }
 
-// Lag returns how old the standings are: 0 when every claim that the logs are
-// known to hold is folded and published, and else the age (now − at) of the
-// oldest claim that is not. It is what the public API calls lag_ms.
-func (p *Projection) Lag() time.Duration { return 0 }
+// Lag returns how old the standings are: the age (now − at) of the oldest
+// claim that was read from a log and is not yet folded and published, and 0
+// when there is none. It is what the public API calls lag_ms. While catching up
+// it is the age of the claims that are being folded. A process that stands by
+// counts a claim as published when it is folded.
+func (p *Projection) Lag() time.Duration {
+	p.mu.RLock()
+	oldest := cairn.Instant(math.MaxInt64)
+	for _, at := range [...]cairn.Instant{p.live.oldest, p.live.taken} {
+		if at != 0 {
+			oldest = min(oldest, at)
+		}
+	}
+	if p.live.behind > 0 {
+		for i := range p.live.shards {
+			if at := p.live.shards[i].oldest; at != 0 {
+				oldest = min(oldest, at)
+			}
+		}
+	}
+	p.mu.RUnlock()
+	if oldest == math.MaxInt64 {
+		return 0
+	}
+	return max(0, cairn.InstantOf(p.opts.Now()).Sub(oldest))
+}
 
 // Durable returns, for each shard, up to where the logs are not needed any
 // more: what the older of the two checkpoints on disk covers, so that either
 // of them can be started from. Empty until there are two. The map is the
 // caller's own.
-func (p *Projection) Durable() map[int]eventlog.Offset { return nil }
+func (p *Projection) Durable() map[int]eventlog.Offset { return p.saved.durable() }
+
+// sizes returns how many boards and players there are.
+func (p *Projection) sizes() (boards, players int) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, h := range p.fold.hunts {
+		boards += len(h.boards)
+		players += int(h.players.n)
+	}
+	return boards, players
+}

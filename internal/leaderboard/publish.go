@@ -1,0 +1,323 @@
+package leaderboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/eventlog"
+	"github.com/veltrix/cairn/internal/wire"
+)
+
+// The standings log holds what was published in the last minute. Every board
+// that is current is published anew within half of that, changed or not, so
+// that whoever reads the log from its start knows them all.
+const (
+	keepFor   = time.Minute
+	refreshes = keepFor / 2
+	trimEvery = 5 * time.Second
+)
+
+// A publisher writes the boards that changed to the standings log. It opens
+// the log, and so fences out whoever published before, once the projection has
+// caught up. When it is fenced out itself it stands by: it keeps folding, and
+// takes over when claims have not been followed by a publication for
+// Options.Takeover. So two that follow one store do not fence each other in
+// turn, and need no agreement.
+type publisher struct {
+	p *Projection
+
+	// Owned by run.
+	w       eventlog.Writer // nil while standing by or between tries
+	standby bool
+	backoff time.Duration
+	last    time.Time // of the last round
+	head    eventlog.Offset
+	polled  time.Time // standby: when head was looked at
+	pending time.Time // standby: since when boards have waited with head where it is
+	boards  []*board
+	ats     []cairn.Instant
+	buf     []byte
+
+	mu   sync.Mutex
+	done []appended // oldest first
+}
+
+type appended struct {
+	at     time.Time
+	offset eventlog.Offset
+}
+
+func newPublisher(p *Projection) *publisher { return &publisher{p: p} }
+
+// run publishes until ctx ends. Only a standings log that is missing or
+// damaged is an error.
+func (u *publisher) run(ctx context.Context) error {
+	defer u.close()
+	refresh := time.NewTicker(refreshes)
+	defer refresh.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-u.p.wake:
+		case <-timer.C:
+		case <-refresh.C:
+			u.p.touchCurrent()
+		}
+		if u.p.Ready() != nil {
+			u.p.take(nil, nil) // what is of the past is not published
+			u.p.published()
+			continue
+		}
+		if u.standby {
+			timer.Reset(u.p.opts.Takeover / 5)
+			if !u.takeOver(ctx) {
+				continue
+			}
+		}
+		wait, err := u.publish(ctx)
+		if err != nil {
+			return err
+		}
+		if wait > 0 {
+			timer.Reset(wait)
+		}
+	}
+}
+
+// publish opens the log if it must, keeps the pace, and appends what changed.
+// wait is when to try again, if it failed.
+func (u *publisher) publish(ctx context.Context) (wait time.Duration, err error) {
+	if u.w == nil {
+		w, err := u.p.store.Open(ctx, eventlog.Standings)
+		if err != nil {
+			return u.failed(fmt.Errorf("leaderboard: opening the standings log: %w", err))
+		}
+		u.w = w
+		u.p.metrics.publishing.Set(1)
+		u.p.touchCurrent()
+	}
+	if d := u.p.opts.Publish - time.Since(u.last); d > 0 {
+		pace := time.NewTimer(d)
+		defer pace.Stop()
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-pace.C:
+		}
+	}
+	u.last = time.Now()
+	if err := u.round(ctx); err != nil {
+		return u.failed(fmt.Errorf("leaderboard: publishing: %w", err))
+	}
+	u.backoff = 0
+	return 0, nil
+}
+
+// failed decides what an error means: an end, standing by, or another try.
+func (u *publisher) failed(err error) (wait time.Duration, _ error) {
+	u.p.metrics.publishes.WithLabelValues("failed").Inc()
+	switch {
+	case errors.Is(err, eventlog.ErrMissing), errors.Is(err, eventlog.ErrDamaged), errors.Is(err, eventlog.ErrTooLarge),
+		errors.Is(err, eventlog.ErrClosed), errors.Is(err, context.Canceled):
+		return 0, err
+	case errors.Is(err, eventlog.ErrFenced):
+		u.close()
+		u.standby, u.pending, u.polled = true, time.Time{}, time.Time{}
+		u.p.opts.Log.Warn("another process publishes standings now: standing by", "err", err)
+		return u.p.opts.Takeover / 5, nil
+	case !errors.Is(err, eventlog.ErrPushback):
+		u.close()
+	}
+	u.backoff = min(max(2*u.backoff, 20*time.Millisecond), time.Second)
+	u.p.opts.Log.Warn("standings are published late", "retry_in", u.backoff, "err", err)
+	return u.backoff, nil
+}
+
+// round appends each board that changed since the last round. Those that
+// could not be appended stay on the list.
+func (u *publisher) round(ctx context.Context) (err error) {
+	u.boards, u.ats = u.p.take(u.boards[:0], u.ats[:0])
+	defer u.p.published()
+	for i, b := range u.boards {
+		body := u.encode(b)
+		if body == nil {
+			continue
+		}
+		o, err := u.w.Append(ctx, body, eventlog.Offset{})
+		if err != nil {
+			u.p.untake(u.boards[i:], u.ats)
+			return err
+		}
+		u.p.metrics.publishes.WithLabelValues("ok").Inc()
+		u.p.metrics.bytes.Add(float64(len(body)))
+		u.mu.Lock()
+		if n := len(u.done); n == 0 || u.last.Sub(u.done[n-1].at) >= time.Second {
+			u.done = append(u.done, appended{u.last, o})
+		}
+		u.mu.Unlock()
+	}
+	now := cairn.InstantOf(u.p.opts.Now())
+	for _, at := range u.ats {
+		u.p.metrics.lag.Observe(max(0, now.Sub(at).Seconds()))
+	}
+	return nil
+}
+
+// encode returns the record of b, which is valid until the next call, or nil
+// if it is not published.
+func (u *publisher) encode(b *board) []byte {
+	now := cairn.InstantOf(u.p.opts.Now())
+	u.p.mu.RLock()
+	if !b.published(now) || b.hunt.boards[b.boardID] != b {
+		u.p.mu.RUnlock()
+		return nil
+	}
+	x := u.p.fold.snapshot(b.key(), b, RowsPublished)
+	u.p.mu.RUnlock()
+	x.Published = now
+	u.buf = wire.AppendBoard(u.buf[:0], x)
+	return u.buf
+}
+
+// takeOver reports whether this process is to publish again: claims were
+// folded, and nobody has published for Options.Takeover since.
+func (u *publisher) takeOver(ctx context.Context) bool {
+	u.p.published()
+	now := time.Now()
+	if now.Sub(u.polled) < u.p.opts.Takeover/5 {
+		return false
+	}
+	first := u.polled.IsZero()
+	u.polled = now
+	st, err := u.p.store.Status(ctx, eventlog.Standings)
+	if err != nil {
+		return false
+	}
+	if first || st.Last != u.head {
+		u.head, u.pending = st.Last, time.Time{}
+		u.boards, u.ats = u.p.take(u.boards[:0], u.ats[:0]) // published by the other, or as good as
+		u.p.published()
+		return false
+	}
+	if u.pending.IsZero() {
+		if u.p.changed() {
+			u.pending = now
+		}
+		return false
+	}
+	if now.Sub(u.pending) < u.p.opts.Takeover {
+		return false
+	}
+	u.p.opts.Log.Warn("standings were not published: taking over", "for", now.Sub(u.pending))
+	u.standby = false
+	return true
+}
+
+func (u *publisher) close() {
+	if u.w != nil {
+		u.w.Close()
+		u.w = nil
+	}
+	u.p.metrics.publishing.Set(0)
+}
+
+// trim drops what was published over a minute ago, until ctx ends.
+func (u *publisher) trim(ctx context.Context) error {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		before, ok := u.stale(time.Now().Add(-keepFor))
+		if !ok {
+			continue
+		}
+		if err := u.p.store.Trim(ctx, eventlog.Standings, before); err != nil && ctx.Err() == nil {
+			u.p.opts.Log.Warn("can't trim the standings log", "err", err)
+		}
+	}
+}
+
+// stale returns the newest record of this publisher that is older than t, and
+// forgets those before it.
+func (u *publisher) stale(t time.Time) (before eventlog.Offset, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := 0
+	for n < len(u.done) && u.done[n].at.Before(t) {
+		before, ok = u.done[n].offset, true
+		n++
+	}
+	u.done = u.done[:copy(u.done, u.done[n:])]
+	return before, ok
+}
+
+// take moves the list of changed boards, and the ats of the claims folded since
+// the last take, to the end of the two slices. Until published is called
+// those claims still count in Lag.
+func (p *Projection) take(boards []*board, ats []cairn.Instant) ([]*board, []cairn.Instant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.fold.dirty {
+		b.dirty = false
+		boards = append(boards, b)
+	}
+	clear(p.fold.dirty)
+	p.fold.dirty = p.fold.dirty[:0]
+	ats = append(ats, p.live.ats...)
+	p.live.ats = p.live.ats[:0]
+	p.live.taken = p.live.oldest
+	p.live.oldest = 0
+	return boards, ats
+}
+
+// published says that what was taken is in the standings log, or not to be.
+func (p *Projection) published() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live.taken = 0
+}
+
+// untake puts back what take took.
+func (p *Projection) untake(boards []*board, ats []cairn.Instant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live.taken != 0 && (p.live.oldest == 0 || p.live.taken < p.live.oldest) {
+		p.live.oldest = p.live.taken
+	}
+	p.live.ats = append(p.live.ats, ats[:min(len(ats), unpublishedMax-len(p.live.ats))]...)
+	for _, b := range boards {
+		p.fold.touch(b)
+	}
+}
+
+// changed reports whether there is a board to publish.
+func (p *Projection) changed() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return len(p.fold.dirty) > 0
+}
+
+// touchCurrent puts each hunt's own boards on the list, changed or not: that
+// of the hunt and that of the newest hour.
+func (p *Projection) touchCurrent() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, h := range p.fold.hunts {
+		for _, id := range [...]boardID{{window: wire.WindowHunt}, {window: wire.WindowHour, hour: HourOf(p.fold.newest)}} {
+			if b := h.boards[id]; b != nil {
+				p.fold.touch(b)
+			}
+		}
+	}
+}
