@@ -147,19 +147,19 @@ func (s *Store) badManifest() string {
 	return ""
 }
 
-// checkTables checks every block of every table: also those that hold nothing
-// that a follower reads.
-func (s *Store) checkTables() error {
-	names, err := s.opts.FS.List(s.dir)
+// checkTables checks every block of every table of the database: also those
+// that hold nothing that a follower reads.
+func (s *Store) checkTables(db *pebble.DB) error {
+	levels, err := db.SSTables()
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if !strings.HasSuffix(name, ".sst") {
-			continue
-		}
-		if err := s.checkTable(name); err != nil {
-			return fmt.Errorf("%w: file %s: %w", eventlog.ErrDamaged, name, err)
+	for _, level := range levels {
+		for _, table := range level {
+			name := fmt.Sprintf("%06d.sst", uint64(table.BackingSSTNum))
+			if err := s.checkTable(name); err != nil {
+				return fmt.Errorf("%w: file %s: %w", eventlog.ErrDamaged, name, err)
+			}
 		}
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -51,6 +52,8 @@ type Options struct {
 	FS      vfs.FS                // nil means the disk
 	Log     *slog.Logger          // nil means discard
 	Metrics prometheus.Registerer // nil means unregistered
+
+	memTableBytes uint64 // 0 means 32 MiB; less in tests, so that tables are flushed
 }
 
 func (o Options) withDefaults() Options {
@@ -59,6 +62,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MarksEvery == 0 {
 		o.MarksEvery = 10 * time.Second
+	}
+	if o.memTableBytes == 0 {
+		o.memTableBytes = 32 << 20
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -89,6 +95,8 @@ type Store struct {
 	metrics *metrics
 	done    chan struct{} // closed by Close
 	failed  chan struct{} // closed by fail
+	serving atomic.Bool   // set once Open has the database
+	stuck   chan error    // of 1: why Open's database can't write
 
 	mu       sync.Mutex
 	logs     map[eventlog.Name]*logState
@@ -130,6 +138,7 @@ func (s *Store) Status(_ context.Context, log eventlog.Name) (eventlog.Status, e
 		Last:     l.last.Offset,
 		Durable:  l.durable,
 		Chain:    l.last.Chain,
+		From:     l.last.From,
 		Volatile: l.volatile,
 	}, nil
 }
@@ -152,16 +161,27 @@ func (s *Store) Close() error {
 		// and the lock to the end of the process.
 		return s.errorf("closed after a failed write: %w", failure)
 	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.shut() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			return s.errorf("close: %w", err)
+		}
+		return nil
+	case <-s.failed:
+		return s.errorf("close: %w", s.failureErr())
+	}
+}
+
+// shut waits for the calls inside and closes what is open.
+func (s *Store) shut() error {
 	s.inside.Wait()
 	err := s.db.Close()
 	if s.marks != nil {
 		err = errors.Join(err, s.marks.close())
 	}
-	err = errors.Join(err, s.lock.Close())
-	if err != nil {
-		return s.errorf("close: %w", err)
-	}
-	return nil
+	return errors.Join(err, s.lock.Close())
 }
 
 // enter admits a call that uses the database, which must call

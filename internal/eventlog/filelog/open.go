@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -28,11 +26,12 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 		logs:    make(map[eventlog.Name]*logState),
 		done:    make(chan struct{}),
 		failed:  make(chan struct{}),
+		stuck:   make(chan error, 1),
 	}
 	disk := opts.FS
 	if opts.ReadOnly {
 		disk = readOnlyFS{opts.FS, s.corrupt}
-	} else if err := opts.FS.MkdirAll(dir, 0o700); err != nil {
+	} else if err := makeFolder(opts.FS, dir); err != nil {
 		return nil, dirError(dir, err)
 	}
 	if s.lock, err = lockFolder(dir, disk); err != nil {
@@ -42,6 +41,35 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 		return nil, dirError(dir, errors.Join(err, s.lock.Close()))
 	}
 	return s, nil
+}
+
+// makeFolder makes the folder and those above it, so that a power cut does not
+// take them away again.
+func makeFolder(disk vfs.FS, dir string) error {
+	if _, err := disk.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := disk.PathDir(dir)
+	if parent == "" {
+		parent = "."
+	}
+	if parent != dir {
+		if err := makeFolder(disk, parent); err != nil {
+			return err
+		}
+	}
+	if err := disk.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncFolder(disk, parent)
+}
+
+func syncFolder(disk vfs.FS, dir string) error {
+	d, err := disk.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // lockFolder takes the folder's lock, which Pebble keeps in the file LOCK.
@@ -86,7 +114,10 @@ func (s *Store) open() error {
 			return s.blame(err, wal)
 		}
 		if s.opts.ReadOnly {
-			return s.register()
+			if err := s.register(); err != nil {
+				return errors.Join(err, s.db.Close())
+			}
+			return nil
 		}
 	} else if s.opts.ReadOnly {
 		return errors.New("there is no store here")
@@ -111,7 +142,7 @@ func (s *Store) preflight(list []mark, wal uint64) error {
 	}
 	s.logs = logs
 	if s.opts.ReadOnly {
-		if err := s.checkTables(); err != nil {
+		if err := s.checkTables(db); err != nil {
 			return errors.Join(err, db.Close())
 		}
 		s.db = db
@@ -125,12 +156,13 @@ func (s *Store) openWriting(old bool, list []mark, wal uint64) (err error) {
 	if s.marks, err = openMarks(s.opts.FS, s.path(marksName), !old, uint64(len(list)), wal); err != nil {
 		return fmt.Errorf("%s: %w", marksName, err)
 	}
-	if err := s.syncFolder(); err != nil {
+	if err := syncFolder(s.opts.FS, s.dir); err != nil {
 		return errors.Join(err, s.marks.file.Close())
 	}
-	if s.db, err = s.openDB(s.opts.FS, false); err != nil {
+	if s.db, err = s.openGuarded(); err != nil {
 		return errors.Join(err, s.marks.file.Close())
 	}
+	s.serving.Store(true)
 	s.marks.syncEvery(s.opts.MarksEvery, s.fail)
 	if err := errors.Join(s.catchUpMarks(list), s.register()); err != nil {
 		s.marks.halt()
@@ -171,6 +203,28 @@ func (s *Store) register() error {
 	return s.metrics.register(s.opts.Metrics)
 }
 
+// openGuarded opens the database for writing. If the disk refuses that, what
+// was opened stays so, and the folder locked, until the process ends.
+func (s *Store) openGuarded() (*pebble.DB, error) {
+	type result struct {
+		db  *pebble.DB
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		db, err := s.openDB(guardedFS{s.opts.FS, s}, false)
+		opened <- result{db, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.db, r.err
+	case err := <-s.stuck:
+		return nil, err
+	case <-s.failed:
+		return nil, s.failureErr()
+	}
+}
+
 // openDB opens the database. Pebble panics on some kinds of damage: that is
 // an error here.
 func (s *Store) openDB(disk vfs.FS, readOnly bool) (db *pebble.DB, err error) {
@@ -184,7 +238,7 @@ func (s *Store) openDB(disk vfs.FS, readOnly bool) (db *pebble.DB, err error) {
 		Lock:               s.lock,
 		ReadOnly:           readOnly,
 		FormatMajorVersion: pebble.FormatNewest,
-		MemTableSize:       32 << 20,
+		MemTableSize:       s.opts.memTableBytes,
 		CacheSize:          32 << 20,
 		Logger:             logger{s},
 	}
@@ -192,7 +246,7 @@ func (s *Store) openDB(disk vfs.FS, readOnly bool) (db *pebble.DB, err error) {
 		BackgroundError: func(err error) { s.opts.Log.Error("log database", "dir", s.dir, "err", err) },
 		DataCorruption:  func(i pebble.DataCorruptionInfo) { s.corrupt.name(i.Path) },
 		WALCreated: func(i pebble.WALCreateInfo) {
-			if i.Err == nil && s.marks != nil {
+			if (guardedFS{s.opts.FS, s}).guard("create", i.Path, i.Err) == nil && s.marks != nil {
 				if err := s.marks.created(uint64(i.FileNum)); err != nil {
 					s.fail(err)
 				}
@@ -203,14 +257,6 @@ func (s *Store) openDB(disk vfs.FS, readOnly bool) (db *pebble.DB, err error) {
 }
 
 func (s *Store) path(name string) string { return s.opts.FS.PathJoin(s.dir, name) }
-
-func (s *Store) syncFolder() error {
-	d, err := s.opts.FS.OpenDir(s.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 // logger gives Pebble's words to ours. What Pebble does is of interest only
 // where it fails.
@@ -223,68 +269,3 @@ func (l logger) Errorf(format string, args ...any) {
 }
 
 func (l logger) Fatalf(format string, args ...any) { l.s.fatal(fmt.Errorf(format, args...)) }
-
-// A readOnlyFS refuses whatever would change the disk, and notes what it reads.
-type readOnlyFS struct {
-	vfs.FS
-	corrupt *corruption
-}
-
-func refuse(op, name string) error { return &fs.PathError{Op: op, Path: name, Err: os.ErrPermission} }
-
-func (readOnlyFS) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
-	return nil, refuse("create", name)
-}
-
-func (readOnlyFS) Link(_, name string) error { return refuse("link", name) }
-
-func (readOnlyFS) OpenReadWrite(name string, _ vfs.DiskWriteCategory, _ ...vfs.OpenOption) (vfs.File, error) {
-	return nil, refuse("open for writing", name)
-}
-
-func (readOnlyFS) Remove(name string) error    { return refuse("remove", name) }
-func (readOnlyFS) RemoveAll(name string) error { return refuse("remove", name) }
-func (readOnlyFS) Rename(_, name string) error { return refuse("rename", name) }
-
-func (readOnlyFS) ReuseForWrite(_, name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
-	return nil, refuse("reuse", name)
-}
-
-func (readOnlyFS) MkdirAll(name string, _ os.FileMode) error { return refuse("mkdir", name) }
-
-func (r readOnlyFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
-	f, err := r.FS.Open(name, opts...)
-	if err != nil {
-		return nil, err
-	}
-	return readFile{f, name, r.corrupt}, nil
-}
-
-// Unwrap implements vfs.FS.
-func (r readOnlyFS) Unwrap() vfs.FS { return r.FS }
-
-// A readFile notes when it is read.
-type readFile struct {
-	vfs.File
-	name    string
-	corrupt *corruption
-}
-
-func (f readFile) Read(p []byte) (int, error) {
-	f.corrupt.reads(&f.name)
-	return f.File.Read(p)
-}
-
-func (f readFile) ReadAt(p []byte, off int64) (int, error) {
-	f.corrupt.reads(&f.name)
-	return f.File.ReadAt(p, off)
-}
-
-// corruption remembers which file may be damaged.
-type corruption struct {
-	named atomic.Pointer[string] // by Pebble
-	last  atomic.Pointer[string] // read last
-}
-
-func (c *corruption) name(path string)   { c.named.Store(&path) }
-func (c *corruption) reads(path *string) { c.last.Store(path) }
