@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+)
+
+// sampleEvery is how often the heads of the logs are noted, and logs trimmed.
+const sampleEvery = time.Minute
+
+// A retention trims the logs. A record is dropped once it is older than the
+// retention and nobody needs it: never past what the ledger settled and the
+// leaderboard's durable checkpoint covers. The control log is kept for ever.
+//
+// Records carry no time of their own, so it notes where each log's head was
+// at each sample, and trims to the newest sample that is old enough. After a
+// restart it begins anew, which keeps more, never less.
+type retention struct {
+	game  *game
+	heads map[eventlog.Name][]sample // oldest first
+}
+
+type sample struct {
+	at   time.Time
+	head eventlog.Offset
+}
+
+func newRetention(g *game) *retention {
+	return &retention{game: g, heads: map[eventlog.Name][]sample{}}
+}
+
+func (r *retention) run(ctx context.Context) error {
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			// A failure is not the game's: the log only stays longer.
+			if err := r.sweep(ctx, now); err != nil && ctx.Err() == nil {
+				r.game.opts.log.Warn("can't trim the logs", "err", err)
+			}
+		}
+	}
+}
+
+// sweep notes every head and trims what is old and not needed.
+func (r *retention) sweep(ctx context.Context, now time.Time) error {
+	settled, err := r.game.ledger.Settled(ctx)
+	if err != nil {
+		return err
+	}
+	durable := r.game.boards.Durable()
+	for i := range r.game.opts.shards {
+		needed := settled[i] // zero if none: nothing may go
+		if d := durable[i]; d.Less(needed) {
+			needed = d
+		}
+		if err := r.trim(ctx, eventlog.Shard(i), now, needed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trim drops from a log what is older than the retention and stands before
+// needed.
+func (r *retention) trim(ctx context.Context, name eventlog.Name, now time.Time, needed eventlog.Offset) error {
+	st, err := r.game.store.Status(ctx, name)
+	if err != nil {
+		return err
+	}
+	heads := append(r.heads[name], sample{now, st.Last})
+	var old eventlog.Offset
+	for len(heads) > 0 && now.Sub(heads[0].at) >= r.game.opts.retention {
+		old = heads[0].head
+		heads = heads[1:]
+	}
+	r.heads[name] = heads
+	if needed.Less(old) {
+		old = needed
+	}
+	if old.IsZero() {
+		return nil
+	}
+	return r.game.store.Trim(ctx, name, old)
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/veltrix/cairn/internal/audit"
+	"github.com/veltrix/cairn/internal/eventlog/filelog"
+	"github.com/veltrix/cairn/internal/ledger"
+)
+
+type verifyCmd struct {
+	Data string `help:"The data folder of a cairn up that is not running." default:"cairn-data" type:"path" placeholder:"DIR"`
+	JSON bool   `name:"json" help:"Print JSON."`
+}
+
+// errViolated makes the exit code 1; the report has said why.
+var errViolated = errors.New("the data breaks an invariant: see the violations")
+
+func (v verifyCmd) Run(p *program) error {
+	if st, err := os.Stat(filepath.Join(v.Data, logDir)); err != nil || !st.IsDir() {
+		return usagef("--data: %s holds no cairn data; want the folder that cairn up was started with", v.Data)
+	}
+	report, err := v.verify(p)
+	if err != nil {
+		return err
+	}
+	if v.JSON {
+		enc := json.NewEncoder(p.stdout)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(report)
+	} else {
+		err = report.WriteText(p.stdout)
+	}
+	if err == nil && !report.OK {
+		return errViolated
+	}
+	return err
+}
+
+func (v verifyCmd) verify(p *program) (*audit.Report, error) {
+	store, err := filelog.Open(filepath.Join(v.Data, logDir), filelog.Options{ReadOnly: true, Log: p.log})
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	path := filepath.Join(v.Data, ledgerFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is gone: what was paid can't be verified; restore it, or let cairn up settle the log anew", path)
+	}
+	led, err := ledger.Open(p.ctx, "sqlite:"+path, ledger.Options{ReadOnly: true, Log: p.log})
+	if err != nil {
+		return nil, err
+	}
+	defer led.Close()
+	return audit.Verify(p.ctx, store, led, audit.Options{})
+}
