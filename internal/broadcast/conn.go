@@ -1,0 +1,425 @@
+package broadcast
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/veltrix/cairn"
+)
+
+// closeWithin is how long a connection that was told goodbye may take to say
+// it back.
+const closeWithin = time.Second
+
+// statusTooSlow is the close code of a client that took no byte for too long.
+const statusTooSlow ws.StatusCode = 4008
+
+// Why connections end, as metrics name it.
+const (
+	endClient    = "client"    // it closed
+	endLost      = "lost"      // its socket failed
+	endProtocol  = "protocol"  // it broke the protocol
+	endSlow      = "too_slow"  // it took no byte for too long
+	endSilent    = "silent"    // it answered no ping
+	endHandshake = "handshake" // no hello in time, or one that was refused
+	endServer    = "server"    // this process ends
+)
+
+// A conn is one WebSocket over a net.Conn: a goroutine that reads (its
+// caller's), and none that writes while there is nothing to write. Whoever has
+// something for it calls kick, which writes as much as the socket takes
+// without waiting; only a connection that would have to wait, or needs a
+// snapshot, gets a goroutine until it is through.
+type conn struct {
+	// Static after newConn.
+	hub    *Hub
+	edge   Edge
+	nc     net.Conn
+	raw    syscall.RawConn // nil if nc can't be tried without waiting
+	socket bool            // a write that timed out can be gone on with: not so under TLS
+	del    *deliverer
+	ctx    context.Context // ends with the connection
+	cancel context.CancelFunc
+	done   chan struct{} // closed when nothing is written any more
+
+	heard  atomic.Int64 // when the last bytes came, in nanoseconds since 1970
+	claims atomic.Int32 // in flight
+
+	mu      sync.Mutex
+	writing bool       // someone is in write
+	again   bool       // it is to look again before it leaves
+	ended   bool       // the socket is closed: nothing can be written
+	own     [][]byte   // whole frames for this client alone, at most ownMax
+	greet   bool       // it said hello and is to be welcomed
+	watches []watching // asked for and not yet taken up
+	pinged  time.Time  // when it was last sent a ping
+	bye     []byte     // the close frame, the last to be written; nil while open
+	why     string     // the bye's reason, for metrics
+	cause   error      // what Serve returns; nil if all went the protocol's way
+
+	// Owned by whoever set writing.
+	feed    feed
+	told    *life       // whose epoch the client knows
+	frames  []*frame    // shared ones in flight
+	size    int         // of all that is in flight, in bytes
+	bufs    net.Buffers // what of it is not written yet
+	room    [][]byte    // backs bufs
+	sentBye bool        // the close frame is in flight or written
+	attempt attempt
+
+	// Owned by the reading goroutine.
+	player  cairn.PlayerID
+	name    string
+	hello   bool
+	resume  Resume // of hello, until the first watch
+	watched map[cairn.HuntID]int
+	faults  int
+}
+
+// A watching is a client's wish to watch v, or to end watching a hunt.
+type watching struct {
+	hunt   cairn.HuntID
+	view   *view
+	resume Resume
+}
+
+func newConn(ctx context.Context, h *Hub, d *deliverer, nc net.Conn, edge Edge) *conn {
+	c := &conn{hub: h, edge: edge, nc: nc, del: d, done: make(chan struct{}), watched: map[cairn.HuntID]int{}}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.feed = feed{hub: h, del: d}
+	_, c.socket = nc.(syscall.Conn)
+	c.raw = rawConn(nc)
+	c.attempt.init()
+	c.heard.Store(time.Now().UnixNano())
+	return c
+}
+
+// ownMax bounds the frames that wait for this client alone: answers to its
+// claims and pings. A client that asks on without reading is cut.
+func (c *conn) ownMax() int { return c.hub.opts.ClaimsMax + 64 }
+
+// send queues a whole frame for this client.
+func (c *conn) send(b []byte) {
+	c.mu.Lock()
+	if len(c.own) >= c.ownMax() {
+		c.mu.Unlock()
+		c.say(statusTooSlow, "too slow", endSlow, errTooSlow)
+		return
+	}
+	if c.bye == nil && !c.ended {
+		c.own = append(c.own, b)
+	}
+	c.mu.Unlock()
+	c.kick()
+}
+
+var errTooSlow = errors.New("broadcast: client is too slow")
+
+// say ends the connection with a close frame. The first one counts.
+func (c *conn) say(code ws.StatusCode, reason, why string, cause error) {
+	c.mu.Lock()
+	if c.bye == nil && !c.ended {
+		c.bye = ownFrame(ws.OpClose, ws.NewCloseFrameBody(code, reason))
+		c.why, c.cause = why, cause
+	}
+	c.mu.Unlock()
+	c.kick()
+}
+
+// hangUp closes the socket: the client is gone or must go.
+func (c *conn) hangUp(why string, cause error) {
+	c.nc.Close()
+	c.mu.Lock()
+	if c.bye == nil && !c.ended {
+		c.why, c.cause = why, cause
+	}
+	c.ended = true
+	c.mu.Unlock()
+	c.kick() // whoever writes finds out by itself
+}
+
+// wake implements listener.
+func (c *conn) wake() { c.kick() }
+
+// kick has what there is written, by the caller as far as the socket takes it
+// now.
+func (c *conn) kick() {
+	c.mu.Lock()
+	if c.writing {
+		c.again = true
+		c.mu.Unlock()
+		return
+	}
+	c.writing = true
+	c.mu.Unlock()
+	c.write(true)
+}
+
+// write writes until there is nothing left. With quick it does not wait, but
+// leaves what takes time to a goroutine.
+func (c *conn) write(quick bool) {
+	for {
+		if len(c.bufs) == 0 {
+			switch c.gather(quick) {
+			case gatherNone:
+				return
+			case gatherLater:
+				go c.write(false)
+				return
+			}
+		}
+		var err error
+		if !quick {
+			err = c.flush()
+		} else if err = c.try(); err == errWouldBlock {
+			go c.write(false)
+			return
+		}
+		if err != nil {
+			c.broken(err)
+			return
+		}
+		c.wrote()
+	}
+}
+
+// What gather found.
+type gathered int
+
+const (
+	gatherNone  gathered = iota // nothing: the caller is not the writer any more
+	gatherSome                  // what stands in bufs
+	gatherLater                 // something that takes long to make
+)
+
+// gather puts what is to be written next into bufs.
+func (c *conn) gather(quick bool) gathered {
+	for {
+		c.mu.Lock()
+		c.again = false
+		if c.ended || c.sentBye {
+			// The writer stays one for ever, so that there is no other.
+			close(c.done)
+			c.mu.Unlock()
+			return gatherNone
+		}
+		room := append(c.room[:0], c.own...)
+		clear(c.own)
+		c.own = c.own[:0]
+		watches, greet, bye := c.watches, c.greet, c.bye
+		c.watches, c.greet = nil, false
+		c.mu.Unlock()
+
+		if greet {
+			room = append(room, c.welcome())
+		}
+		for _, w := range watches {
+			c.feed.watch(c, w.hunt, w.view, w.resume)
+		}
+		later := false
+		clear(c.frames)
+		c.frames = c.frames[:0]
+		if bye != nil {
+			room = append(room, bye)
+			c.sentBye = true
+		} else {
+			c.frames, later = c.feed.collect(c.frames, quick)
+			if c.feed.reborn(c.told) {
+				room = append(room, c.welcome())
+			}
+			for _, f := range c.frames {
+				room = append(room, f.ws)
+			}
+		}
+		c.room, c.bufs, c.size = room, room, 0
+		for _, b := range room {
+			c.size += len(b)
+		}
+		switch {
+		case len(room) > 0:
+			return gatherSome
+		case later:
+			return gatherLater
+		}
+		c.mu.Lock()
+		if !c.again {
+			c.writing = false
+			c.mu.Unlock()
+			return gatherNone
+		}
+		c.mu.Unlock()
+	}
+}
+
+// welcome returns the frame that begins an epoch.
+func (c *conn) welcome() []byte {
+	c.hub.mu.RLock()
+	l, seq := c.hub.life, c.hub.seq
+	c.hub.mu.RUnlock()
+	c.told = l
+	return ownFrame(ws.OpText, encodeRare(welcomeFrame{
+		Type: "welcome", Epoch: l.epoch, Seq: seq, Player: c.player, Now: cairn.InstantOf(c.hub.opts.Now()),
+	}))
+}
+
+// wrote counts what is through, and lets it go.
+func (c *conn) wrote() {
+	m := c.hub.metrics
+	m.bytes.Add(float64(c.size))
+	if len(c.frames) > 0 {
+		m.deliveries.Add(float64(len(c.frames)))
+		for _, f := range c.frames {
+			if f.fresh != 0 {
+				m.standings.Observe(cairn.InstantOf(c.hub.opts.Now()).Sub(f.fresh).Seconds())
+			}
+		}
+	}
+	clear(c.room)
+	c.bufs = nil
+	if c.sentBye {
+		// The client has this long to answer; what it sends is dropped.
+		c.nc.SetReadDeadline(time.Now().Add(closeWithin))
+		if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
+			half.CloseWrite()
+		}
+	}
+}
+
+// broken ends a connection whose socket failed. The writer calls it.
+func (c *conn) broken(err error) {
+	why := endLost
+	if errors.Is(err, errTooSlow) {
+		why = endSlow
+	}
+	c.bufs = nil
+	c.hangUp(why, fmt.Errorf("broadcast: write: %w", err))
+	c.gather(false) // finds that it has ended
+}
+
+// flush writes what is in flight, and waits for the client as long as it takes
+// a byte now and then.
+func (c *conn) flush() error {
+	parts := 4
+	if !c.socket {
+		parts = 1
+	}
+	part := max(c.hub.opts.StuckFor/time.Duration(parts), time.Millisecond)
+	left := parts
+	if c.sentBye {
+		left = 1
+	}
+	told := c.sentBye
+	defer c.nc.SetWriteDeadline(time.Time{})
+	for {
+		c.nc.SetWriteDeadline(time.Now().Add(part))
+		n, err := c.bufs.WriteTo(c.nc)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if n > 0 {
+			left = parts
+		} else {
+			left--
+		}
+		if left > 0 {
+			continue
+		}
+		if told || !c.socket {
+			return errTooSlow
+		}
+		// It gets one more part to take the frame in flight, and then the
+		// close frame that says why.
+		told, left = true, 1
+		c.say(statusTooSlow, "too slow", endSlow, errTooSlow)
+	}
+}
+
+// check implements peer: the pings of RFC 6455.
+func (c *conn) check(now time.Time) {
+	silent := now.Sub(time.Unix(0, c.heard.Load()))
+	if silent >= c.hub.opts.DeadAfter {
+		c.hangUp(endSilent, fmt.Errorf("broadcast: client silent for %v", silent.Round(time.Second)))
+		return
+	}
+	c.mu.Lock()
+	ping := silent >= c.hub.opts.PingEvery && now.Sub(c.pinged) >= c.hub.opts.PingEvery && len(c.own) == 0
+	if ping {
+		c.pinged = now
+	}
+	c.mu.Unlock()
+	if ping {
+		c.send(pingBytes)
+	}
+}
+
+var pingBytes = ownFrame(ws.OpPing, nil)
+
+// drain implements peer.
+func (c *conn) drain(left time.Duration) {
+	c.send(ownFrame(ws.OpText, encodeRare(drainFrame{Type: "drain", WithinMS: left.Milliseconds()})))
+}
+
+// end implements peer.
+func (c *conn) end(now bool) {
+	if now {
+		c.hangUp(endServer, nil)
+		return
+	}
+	c.say(ws.StatusGoingAway, "going away", endServer, nil)
+}
+
+// serve reads until the connection ends, and cleans up behind it.
+func (c *conn) serve() error {
+	c.del.enter(c)
+	stop := context.AfterFunc(c.ctx, func() { c.end(false) })
+	err := c.read()
+	stop()
+
+	c.mu.Lock()
+	bye := c.bye != nil
+	c.mu.Unlock()
+	if bye {
+		// Until the client has taken the close frame, its bytes must be read:
+		// closing on them would reset the connection.
+		<-c.done
+		io.Copy(io.Discard, c.nc)
+		c.nc.Close()
+	} else {
+		c.hangUp(endLost, err)
+		<-c.done
+	}
+	c.cancel()
+	c.del.exit(c)
+	c.feed.close()
+	for _, w := range c.watches {
+		if w.view != nil {
+			c.hub.release(w.view)
+		}
+	}
+	c.hub.metrics.closes.WithLabelValues(c.why).Inc()
+	return c.cause
+}
+
+// refuse ends a connection that nobody takes: come again, or go elsewhere.
+func refuse(nc net.Conn, err error) {
+	code, reason := ws.StatusCode(1013), "try again later" // IANA's WebSocket close codes
+	if errors.Is(err, ErrDraining) {
+		code, reason = 1012, "service restart"
+	}
+	nc.SetWriteDeadline(time.Now().Add(closeWithin))
+	nc.Write(ownFrame(ws.OpClose, ws.NewCloseFrameBody(code, reason)))
+	nc.Close()
+}

@@ -1,0 +1,103 @@
+package broadcast
+
+import (
+	"context"
+	"time"
+)
+
+// enter counts a client in, and exit counts it out. One who comes when stop has
+// already looked for clients is told by itself.
+func (d *deliverer) enter(p peer) {
+	d.mu.Lock()
+	d.peers[p] = struct{}{}
+	d.mu.Unlock()
+	d.hub.mu.RLock()
+	stopped := d.hub.stopped
+	d.hub.mu.RUnlock()
+	if stopped {
+		p.end(false)
+	}
+}
+
+func (d *deliverer) exit(p peer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.peers, p)
+}
+
+// peers returns all clients that there are now.
+func (h *Hub) peers() []peer {
+	var ps []peer
+	for _, d := range h.deliverers {
+		d.mu.Lock()
+		for p := range d.peers {
+			ps = append(ps, p)
+		}
+		d.mu.Unlock()
+	}
+	return ps
+}
+
+// checks has every client look at the clock now and then, until ctx ends: one
+// timer for all, instead of one each.
+func (h *Hub) checks(ctx context.Context) {
+	every := time.NewTicker(max(min(h.opts.PingEvery, h.opts.DeadAfter)/8, time.Millisecond))
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-every.C:
+			for _, p := range h.peers() {
+				p.check(now)
+			}
+		}
+	}
+}
+
+// Drain tells every client to reconnect elsewhere, spread over the first half
+// of within, closes those that are still there when within has passed, and
+// returns when all are gone. From its start on nobody new is taken.
+func (h *Hub) Drain(within time.Duration) {
+	h.draining.Store(true)
+	over := time.Now().Add(within)
+	ps := h.peers()
+	const steps = 50
+	for i := range steps {
+		part := ps[len(ps)*i/steps : len(ps)*(i+1)/steps]
+		for _, p := range part {
+			p.drain(max(0, time.Until(over)))
+		}
+		if len(part) > 0 && i < steps-1 && within > 0 {
+			time.Sleep(within / (2 * steps))
+		}
+	}
+	for time.Now().Before(over) && len(h.peers()) > 0 {
+		time.Sleep(min(10*time.Millisecond, time.Until(over)))
+	}
+	h.endAll()
+}
+
+// stop closes every client and waits until they are gone. From then on nobody
+// is taken.
+func (h *Hub) stop() {
+	h.mu.Lock()
+	h.stopped = true
+	h.mu.Unlock()
+	h.endAll()
+	h.serving.Wait()
+}
+
+// endAll says goodbye to every client, and a moment later hangs up on those
+// that are still there.
+func (h *Hub) endAll() {
+	for _, p := range h.peers() {
+		p.end(false)
+	}
+	for over := time.Now().Add(2 * closeWithin); time.Now().Before(over) && len(h.peers()) > 0; {
+		time.Sleep(5 * time.Millisecond)
+	}
+	for _, p := range h.peers() {
+		p.end(true)
+	}
+}

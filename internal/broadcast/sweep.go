@@ -1,0 +1,270 @@
+package broadcast
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/veltrix/cairn"
+)
+
+// The sweep's period is a live knob within these bounds.
+const (
+	sweepKnob = "sweep"
+	sweepMin  = 5 * time.Millisecond
+	sweepMax  = 5 * time.Second
+)
+
+// sweeps drives the sweep until ctx ends.
+func (h *Hub) sweeps(ctx context.Context) {
+	timer := time.NewTimer(h.period())
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.hurry: // the knob was turned
+		case <-timer.C:
+			h.sweep()
+		}
+		timer.Reset(h.period())
+	}
+}
+
+// sweep encodes what changed since the last one, once a region, and hands it
+// to the deliverers. It never waits for a connection.
+func (h *Hub) sweep() {
+	start := time.Now()
+	h.mu.Lock()
+	if h.life == nil {
+		h.mu.Unlock()
+		return
+	}
+	h.seq++
+	now := cairn.InstantOf(h.opts.Now())
+	forgot := false
+	for hunt, hm := range h.life.state.byHunt {
+		held := len(hm.maps)
+		opened, closed := hm.advance(now)
+		h.index.moved(hunt, opened, closed)
+		forgot = forgot || len(hm.maps) != held
+	}
+	if forgot {
+		h.publish()
+	}
+	changed := h.sweepBoards(h.sweepRegions(nil))
+	for _, v := range changed {
+		head := v.head.Load()
+		v.head.Store(&batch{life: h.life, n: head.n + 1, prev: head.seq, seq: h.seq, frames: v.changed})
+		v.changed = nil
+	}
+	newest := h.newest
+	h.newest = 0
+	h.mu.Unlock()
+
+	if len(changed) > 0 {
+		for _, d := range h.deliverers {
+			d.sweep(changed, newest)
+		}
+	}
+	h.metrics.sweep.Observe(time.Since(start).Seconds())
+}
+
+// sweepRegions encodes each region that changed and has someone who watches
+// it, and appends to changed the views that have it. It forgets the regions
+// that nobody came back to.
+func (h *Hub) sweepRegions(changed []*view) []*view {
+	wait := h.index.dirty[:0]
+	for _, r := range h.index.dirty {
+		if r.pending() == 0 && len(r.views) > 0 { // left and watched again
+			r.dirty = false
+			continue
+		}
+		if len(r.views) == 0 {
+			if h.seq-r.idle <= uint64(h.opts.Ring) && r.pending() <= unwatchedMax {
+				wait = append(wait, r)
+			} else {
+				r.dirty = false
+				h.index.drop(r)
+			}
+			continue
+		}
+		f := newFrame(kindDelta, h.seq, appendDelta(room(h.deltaRoom(r)), r, h.seq))
+		h.metrics.encoded(f)
+		r.push(f, h.opts.Ring, h.opts.RingBytes)
+		r.dirty = false
+		for v := range r.views {
+			changed = v.add(f, changed)
+		}
+	}
+	clear(h.index.dirty[len(wait):])
+	h.index.dirty = wait
+	return changed
+}
+
+// deltaRoom guesses how many bytes a region's delta takes, so that it is
+// mostly one allocation.
+func (h *Hub) deltaRoom(r *region) int {
+	n := 256 + 24*len(r.closed) + 160*len(r.claimed)
+	for _, m := range r.opened {
+		n += 400 + 80*len(m.Tiles)>>(5*min(r.cell.Precision(), 2))
+	}
+	return n
+}
+
+// sweepBoards encodes each board that changed and that someone watches.
+func (h *Hub) sweepBoards(changed []*view) []*view {
+	for key, b := range h.boards {
+		b.seq = h.seq
+		hr := h.index.byHunt[key.Hunt]
+		if hr == nil {
+			continue
+		}
+		for v := range hr.standings {
+			if !boardInView(key.Region, v.asked) {
+				continue
+			}
+			if b.told == nil {
+				h.metrics.encoded(b.frame(h.opts.StandingRows))
+			}
+			changed = v.add(b.told, changed)
+		}
+	}
+	clear(h.boards)
+	return changed
+}
+
+// add puts a frame into the view's next batch, and the view into changed if
+// it is not yet there.
+func (v *view) add(f *frame, changed []*view) []*view {
+	if len(v.changed) == 0 {
+		changed = append(changed, v)
+	}
+	v.changed = append(v.changed, f)
+	return changed
+}
+
+// A listener is the connection half, as the sweep sees it.
+type listener interface {
+	// wake says that a view it is a member of has something new. It is called
+	// by a deliverer, for one listener after the other: it must not block.
+	wake()
+}
+
+// A peer is one client: a connection or a subscription.
+type peer interface {
+	listener
+
+	// check does what is due by the clock: it is called now and then.
+	check(now time.Time)
+
+	// drain tells the client to go elsewhere within left.
+	drain(left time.Duration)
+
+	// end ends the client's connection, at once if now.
+	end(now bool)
+}
+
+// A deliverer wakes its share of the connections after each sweep.
+type deliverer struct {
+	hub    *Hub
+	signal chan struct{} // never closed; one token says that there is work
+
+	mu      sync.Mutex // guards what follows
+	members map[*view][]*cursor
+	peers   map[peer]struct{}
+	views   []*view       // that changed and wait for run
+	newest  cairn.Instant // at of the newest claim in them
+}
+
+func newDeliverer(h *Hub) *deliverer {
+	return &deliverer{hub: h, signal: make(chan struct{}, 1), members: map[*view][]*cursor{}, peers: map[peer]struct{}{}}
+}
+
+// sweep tells the deliverer which views changed.
+func (d *deliverer) sweep(views []*view, newest cairn.Instant) {
+	d.mu.Lock()
+	late := len(d.views) > 0 // the sweep before is not taken up yet
+	for _, v := range views {
+		if len(d.members[v]) > 0 {
+			d.views = append(d.views, v)
+		}
+	}
+	if late {
+		d.views = distinct(d.views)
+	}
+	d.newest = max(d.newest, newest)
+	idle := len(d.views) == 0
+	d.mu.Unlock()
+	if idle {
+		return
+	}
+	select {
+	case d.signal <- struct{}{}:
+	default:
+	}
+}
+
+// distinct returns views without those that came before.
+func distinct(views []*view) []*view {
+	seen := make(map[*view]struct{}, len(views))
+	return slices.DeleteFunc(views, func(v *view) bool {
+		_, twice := seen[v]
+		seen[v] = struct{}{}
+		return twice
+	})
+}
+
+// run wakes connections until ctx ends.
+func (d *deliverer) run(ctx context.Context) {
+	var due []*cursor
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.signal:
+		}
+		d.mu.Lock()
+		for _, v := range d.views {
+			due = append(due, d.members[v]...)
+		}
+		clear(d.views)
+		d.views = d.views[:0]
+		newest := d.newest
+		d.newest = 0
+		d.mu.Unlock()
+
+		for _, c := range due {
+			c.listener.wake()
+		}
+		if newest != 0 && len(due) > 0 {
+			d.hub.metrics.staleness.Observe(cairn.InstantOf(d.hub.opts.Now()).Sub(newest).Seconds())
+		}
+		clear(due)
+		due = due[:0]
+	}
+}
+
+// join makes c a member of its view: from now on it is woken.
+func (d *deliverer) join(c *cursor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.at = len(d.members[c.view])
+	d.members[c.view] = append(d.members[c.view], c)
+}
+
+// leave undoes join. A wake that is under way may still come.
+func (d *deliverer) leave(c *cursor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	cs := d.members[c.view]
+	last := cs[len(cs)-1]
+	cs[c.at], last.at = last, c.at
+	cs[len(cs)-1] = nil
+	if cs = cs[:len(cs)-1]; len(cs) == 0 {
+		delete(d.members, c.view)
+	} else {
+		d.members[c.view] = cs
+	}
+}
