@@ -141,7 +141,7 @@ func operator(ctx huma.Context, next func(huma.Context)) {
 
 // An adminHunt is a hunt as operators see it.
 type adminHunt struct {
-	huntBody
+	HuntBody
 	Changed   string `json:"changed" format:"date-time"`
 	ChangedBy string `json:"changed_by"`
 }
@@ -179,27 +179,11 @@ func (s *Server) createHunt(ctx context.Context, in *createInput) (*adminHuntOut
 		return nil, p
 	}
 	h = h.WithDefaults()
-	fields := fieldsOf("body", h.Validate())
-	if f := s.badShards(h.Shards); f != nil {
-		fields = append(fields, *f)
-	}
-	if len(fields) > 0 {
-		return nil, badFields(fields...)
-	}
 	st, p := s.record(ctx, cairn.Change{Hunt: h.Name, Create: &h})
 	if p != nil {
 		return nil, p
 	}
 	return &adminHuntOutput{Location: "/admin/v1/hunts/" + string(h.Name), Body: adminHuntOf(&st)}, nil
-}
-
-// badShards returns what is wrong with a number of shards that is otherwise in
-// range: shards are provisioned beforehand.
-func (s *Server) badShards(n int) *Field {
-	if n <= s.opts.ShardsMax {
-		return nil
-	}
-	return &Field{In: "body", Field: "shards", Message: fmt.Sprintf("is %d; want 1 to %d, which is how many are provisioned: cairn log init --shards-max %d provisions more", n, s.opts.ShardsMax, n)}
 }
 
 // record makes a change and returns its hunt, or the problem.
@@ -269,9 +253,6 @@ func (s *Server) changeHunt(ctx context.Context, in *changeInput) (*adminHuntOut
 	}
 	out := *h
 	if in.Body.Shards != nil {
-		if f := s.badShards(*in.Body.Shards); f != nil {
-			return nil, badFields(*f)
-		}
 		var p *Problem
 		if out, p = s.record(ctx, cairn.Change{Hunt: in.Hunt, Shards: *in.Body.Shards}); p != nil {
 			return nil, p

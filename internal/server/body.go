@@ -1,6 +1,7 @@
 package server
 
 import (
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,11 @@ const (
 // claims are read by: no name twice, no name unknown, UTF-8 throughout, and
 // nothing behind the end.
 var strictJSON = huma.Format{
-	Marshal: func(w io.Writer, v any) error { return json.MarshalWrite(w, v) },
+	Marshal: func(w io.Writer, v any) error {
+		enc := stdjson.NewEncoder(w) // whose omitempty keeps a pointer to ""
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	},
 	Unmarshal: func(data []byte, v any) error {
 		if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true)); err != nil {
 			f := jsonField(err)

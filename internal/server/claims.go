@@ -240,8 +240,6 @@ func (s *Server) lookup(ctx context.Context, in *tilePath) (*rawAnswer, error) {
 	out := &rawAnswer{Status: http.StatusOK, ContentType: "application/json"}
 	if v.Outcome == cairn.Pending {
 		out.Status, out.RetryAfter = http.StatusAccepted, retryAfter(waitOf(v.RetryAfter))
-	} else {
-		a.ClaimID = v.Claim.ID
 	}
 	out.Body = append(appendOutcome([]byte{'{'}, &v, &a), '}')
 	return out, nil

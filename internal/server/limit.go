@@ -66,7 +66,7 @@ type limitShard[K comparable] struct {
 }
 
 type bucket struct {
-	rate.Limiter
+	*rate.Limiter
 	used time.Time // guarded by the shard's lock
 }
 
@@ -104,9 +104,7 @@ func (l *limiter[K]) bucket(key K, now time.Time) *bucket {
 		if len(s.m) >= limitShardMax {
 			s.evict(now, float64(l.burst))
 		}
-		b = &bucket{}
-		b.SetLimitAt(now, l.limit)
-		b.SetBurstAt(now, l.burst)
+		b = &bucket{Limiter: rate.NewLimiter(l.limit, l.burst)}
 		s.m[key] = b
 	}
 	b.used = now

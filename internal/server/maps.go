@@ -18,8 +18,8 @@ type huntPath struct {
 	Hunt cairn.HuntID `path:"hunt" doc:"The hunt's id." example:"oslo-winter"`
 }
 
-// A huntBody is a hunt as players see it.
-type huntBody struct {
+// A HuntBody is a hunt as players see it.
+type HuntBody struct {
 	ID          cairn.HuntID   `json:"id" doc:"Its name, unique for ever."`
 	Name        cairn.HuntID   `json:"name"`
 	State       cairn.State    `json:"state" enum:"live,paused,ended"`
@@ -42,8 +42,8 @@ type regionBody struct {
 	GeoJSON json.RawMessage `json:"geojson,omitempty"`
 }
 
-func huntBodyOf(h *cairn.HuntStatus) huntBody {
-	b := huntBody{
+func huntBodyOf(h *cairn.HuntStatus) HuntBody {
+	b := HuntBody{
 		ID: h.Name, Name: h.Name, State: h.State, Mask: h.Mask, TilesPerMap: h.TilesPerMap,
 		Region: regionBody{BBox: h.Region.BBox, GeoJSON: h.Region.GeoJSON},
 		Tick:   time.Duration(h.Tick).String(), TickMs: time.Duration(h.Tick).Milliseconds(), Lifetime: time.Duration(h.Lifetime).String(), LifetimeMs: time.Duration(h.Lifetime).Milliseconds(),
@@ -61,7 +61,7 @@ func huntBodyOf(h *cairn.HuntStatus) huntBody {
 
 type huntsOutput struct {
 	Body struct {
-		Hunts []huntBody `json:"hunts"`
+		Hunts []HuntBody `json:"hunts"`
 		Now   string     `json:"now" format:"date-time" doc:"The server's time."`
 	}
 }
@@ -69,7 +69,7 @@ type huntsOutput struct {
 // getHunts lists the hunts that a player may see: all but drafts.
 func (s *Server) getHunts(context.Context, *struct{}) (*huntsOutput, error) {
 	out := &huntsOutput{}
-	out.Body.Hunts = []huntBody{}
+	out.Body.Hunts = []HuntBody{}
 	for _, h := range s.rooms.Hub.Hunts() {
 		if h.State != cairn.Draft {
 			out.Body.Hunts = append(out.Body.Hunts, huntBodyOf(h))
@@ -79,7 +79,7 @@ func (s *Server) getHunts(context.Context, *struct{}) (*huntsOutput, error) {
 	return out, nil
 }
 
-type huntOutput struct{ Body huntBody }
+type huntOutput struct{ Body HuntBody }
 
 func (s *Server) getHunt(_ context.Context, in *huntPath) (*huntOutput, error) {
 	h, p := s.hunt(in.Hunt)
@@ -209,15 +209,16 @@ func (c *mapBodies) grew(b *mapBody, size int) {
 type mapInput struct {
 	Hunt cairn.HuntID `path:"hunt" doc:"The hunt's id." example:"oslo-winter"`
 	Tick int64        `path:"tick" minimum:"0" doc:"The map's number." example:"1767322800"`
-	mapHeaders
+	MapHeaders
 }
 
 type currentInput struct {
 	Hunt cairn.HuntID `path:"hunt" doc:"The hunt's id." example:"oslo-winter"`
-	mapHeaders
+	MapHeaders
 }
 
-type mapHeaders struct {
+// MapHeaders are what a map's caches send.
+type MapHeaders struct {
 	IfNoneMatch    string `header:"If-None-Match" doc:"ETags that the client has."`
 	AcceptEncoding string `header:"Accept-Encoding"`
 }
@@ -242,7 +243,7 @@ func (s *Server) getCurrent(_ context.Context, in *currentInput) (*mapOutput, er
 	if !ok {
 		return nil, problem(http.StatusNotFound, codeMap, "%s has no map yet", string(in.Hunt))
 	}
-	return s.mapAnswer(m, &in.mapHeaders, "public, max-age=1"), nil
+	return s.mapAnswer(m, &in.MapHeaders, "public, max-age=1"), nil
 }
 
 // getMap returns the map of a tick. One that is yet to open does not exist for
@@ -255,10 +256,10 @@ func (s *Server) getMap(_ context.Context, in *mapInput) (*mapOutput, error) {
 	if !ok || m.Opens > s.now() {
 		return nil, unknownMap(in.Hunt, in.Tick)
 	}
-	return s.mapAnswer(m, &in.mapHeaders, "public, max-age=31536000, immutable"), nil
+	return s.mapAnswer(m, &in.MapHeaders, "public, max-age=31536000, immutable"), nil
 }
 
-func (s *Server) mapAnswer(m *cairn.Map, h *mapHeaders, cache string) *mapOutput {
+func (s *Server) mapAnswer(m *cairn.Map, h *MapHeaders, cache string) *mapOutput {
 	b := s.bodies.get(m)
 	out := &mapOutput{Status: http.StatusOK, ETag: b.etag, CacheControl: cache, Vary: "Accept-Encoding"}
 	if matches(h.IfNoneMatch, b.etag) {

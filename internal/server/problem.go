@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/veltrix/cairn"
@@ -239,10 +240,27 @@ func fromHuma(status int, msg string, errs []error) *Problem {
 		}
 		e := d.ErrorDetail()
 		in, field, _ := strings.Cut(e.Location, ".")
-		p.Errors = append(p.Errors, Field{In: in, Field: field, Message: e.Message})
+		msg := e.Message
+		if name, ok := missing(msg); ok {
+			if msg = "is missing"; field != "" {
+				name = field + "." + name
+			}
+			field = name
+		}
+		p.Errors = append(p.Errors, Field{In: in, Field: field, Message: msg})
 	}
 	if len(p.Errors) > 0 {
 		p.Detail = detailOf(p.Errors)
 	}
 	return p
+}
+
+// missing returns the property that huma misses, which it names in its text
+// alone.
+func missing(msg string) (name string, ok bool) {
+	before, after, _ := strings.Cut(validation.MsgExpectedRequiredProperty, "%s")
+	if name, ok = strings.CutPrefix(msg, before); !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, after)
 }

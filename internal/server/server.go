@@ -84,7 +84,6 @@ type Options struct {
 	Limits  Limits
 
 	AdminToken string // operators' bearer token; "" lets loopback in, and nobody else
-	ShardsMax  int    // shards that are provisioned; 0 means 64
 	Ready      []Check
 	Gatherer   prometheus.Gatherer // what /metrics shows; nil means nothing
 
@@ -128,9 +127,6 @@ func New(ctx context.Context, rooms Rooms, opts Options) (*Server, error) {
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
-	}
-	if opts.ShardsMax == 0 {
-		opts.ShardsMax = 64
 	}
 	if opts.ClaimWithin == 0 {
 		opts.ClaimWithin = 5 * time.Second

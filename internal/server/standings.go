@@ -11,14 +11,16 @@ import (
 	"github.com/veltrix/cairn/internal/wire"
 )
 
-type boardInput struct {
+// A BoardInput is what names a board. huma looks into embedded structs only if
+// they are exported.
+type BoardInput struct {
 	Hunt   cairn.HuntID `path:"hunt" doc:"The hunt's id." example:"oslo-winter"`
 	Window string       `query:"window" enum:"hunt,hour" default:"hunt" doc:"The whole hunt, or this UTC hour."`
 	Region string       `query:"region" maxLength:"12" doc:"A geohash prefix; empty is everywhere." example:"u4pr"`
 }
 
 // key returns which board is asked for, or the 400 or 404.
-func (s *Server) boardKey(in *boardInput) (wire.BoardKey, *Problem) {
+func (s *Server) boardKey(in *BoardInput) (wire.BoardKey, *Problem) {
 	if _, p := s.hunt(in.Hunt); p != nil {
 		return wire.BoardKey{}, p
 	}
@@ -45,13 +47,13 @@ func (s *Server) boardKey(in *boardInput) (wire.BoardKey, *Problem) {
 const hourMicros = 3600 * 1_000_000
 
 type standingsInput struct {
-	boardInput
+	BoardInput
 	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Rows from the top."`
 	IfNoneMatch string `header:"If-None-Match" doc:"ETags that the client has."`
 }
 
 type aroundInput struct {
-	boardInput
+	BoardInput
 	Player      cairn.PlayerID `path:"player" maxLength:"64" doc:"The player's id."`
 	Around      int            `query:"around" minimum:"0" maximum:"100" default:"5" doc:"Rows on each side of the player's."`
 	IfNoneMatch string         `header:"If-None-Match" doc:"ETags that the client has."`
@@ -85,7 +87,7 @@ type rowBody struct {
 }
 
 func (s *Server) getStandings(_ context.Context, in *standingsInput) (*standingsOutput, error) {
-	key, p := s.boardKey(&in.boardInput)
+	key, p := s.boardKey(&in.BoardInput)
 	if p != nil {
 		return nil, p
 	}
@@ -97,7 +99,7 @@ func (s *Server) getStandings(_ context.Context, in *standingsInput) (*standings
 }
 
 func (s *Server) getAround(_ context.Context, in *aroundInput) (*standingsOutput, error) {
-	key, p := s.boardKey(&in.boardInput)
+	key, p := s.boardKey(&in.BoardInput)
 	if p != nil {
 		return nil, p
 	}
