@@ -25,7 +25,7 @@ export class Client {
     return this.#json("POST", "/v1/players", { name });
   }
 
-  hunts(): Promise<{ hunts: Hunt[] }> {
+  hunts(): Promise<{ hunts: Hunt[]; now: string }> {
     return this.#json("GET", "/v1/hunts");
   }
 

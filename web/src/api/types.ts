@@ -23,9 +23,7 @@ export interface Hunt {
   name: string;
   state: "draft" | "live" | "paused" | "ended";
   region?: { geohash?: string; bbox?: [number, number, number, number]; geojson?: unknown };
-  tiles_per_map?: number;
-  tick?: string; // a Go duration: "1s"
-  lifetime?: string;
+  tick_ms?: number; // from one map to the next
 }
 
 export interface Row {

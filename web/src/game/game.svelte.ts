@@ -5,7 +5,6 @@ import { LiveClient, type Board, type DeltaFrame, type SnapshotFrame, type State
 import { readPrompt, type Prompt } from "../puzzles/prompt";
 import { claimTile } from "./claims";
 import { Clock } from "./clock";
-import { milliseconds } from "./durations";
 import { money, span } from "./money";
 import { keepSession, loadSession, type Session } from "./session";
 import { standing, Tiles, type TileView } from "./tiles";
@@ -73,7 +72,7 @@ export class Game {
 
   /** The period of maps, in milliseconds. */
   get tickMs(): number {
-    return milliseconds(this.hunt?.tick, 1_000);
+    return this.hunt?.tick_ms ?? 1_000;
   }
 
   async start(): Promise<void> {
@@ -86,7 +85,9 @@ export class Game {
 
   async #loadHunts(): Promise<void> {
     try {
-      this.hunts = (await this.client.hunts()).hunts;
+      const { hunts, now } = await this.client.hunts();
+      this.hunts = hunts;
+      this.clock.heard(Date.parse(now));
       const asked = new URLSearchParams(location.search).get("hunt");
       const hunt = this.hunts.find(({ id }) => id === asked) ?? this.hunts.find(({ state }) => state === "live") ?? this.hunts[0];
       this.trouble = hunt ? "" : "There is no hunt yet. This page looks again by itself.";

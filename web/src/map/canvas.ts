@@ -61,16 +61,10 @@ export class CanvasSurface implements Surface {
 
   fit(box: Box): void {
     const { clientWidth, clientHeight } = this.container;
-    const to = fit(box, clientWidth, clientHeight, clientWidth < 700 ? 28 : 72);
+    const to = fit(box, clientWidth, clientHeight);
     this.#lon = to.lon;
     this.#lat = to.lat;
     this.#world = to.world;
-    this.#move(0, 0);
-  }
-
-  goTo(lon: number, lat: number): void {
-    this.#lon = lon;
-    this.#lat = lat;
     this.#move(0, 0);
   }
 

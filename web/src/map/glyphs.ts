@@ -13,9 +13,9 @@ export function glyph(pen: CanvasRenderingContext2D, what: PuzzleKind | "mine", 
   pen.lineWidth = 2.6;
   pen.lineCap = "round";
   pen.lineJoin = "round";
-  const path = paths[what];
-  if (path.fill) pen.fill(path.fill);
-  if (path.stroke) pen.stroke(path.stroke);
+  const { fill, stroke } = pathsOf(what);
+  if (fill) pen.fill(fill);
+  if (stroke) pen.stroke(stroke);
   pen.restore();
 }
 
@@ -29,6 +29,19 @@ export const signs: Record<PuzzleKind | "mine", { fill?: string; stroke?: string
   mine: { fill: "M-11 9.5q0-4.5 5-4.8 12-1 16 .6 2 1.2 1.6 4.2Q0 12.500-11 9.500ZM-7.500 3.200q-.8-4 4-4.400 8-.9 10.500.8 1.800 1.800.3 3.800-7 1.600-14.800-.2ZM-4-2.600q-1.400-4.600 2.600-6.600 5-1.400 6.600 2 .9 3-1 4.600-4 1-8.200 0Z" },
 };
 
-const paths = Object.fromEntries(
-  Object.entries(signs).map(([what, { fill, stroke }]) => [what, { fill: fill ? new Path2D(fill) : undefined, stroke: stroke ? new Path2D(stroke) : undefined }]),
-) as Record<PuzzleKind | "mine", { fill: Path2D | undefined; stroke: Path2D | undefined }>;
+interface Paths {
+  fill: Path2D | undefined;
+  stroke: Path2D | undefined;
+}
+
+const made = new Map<PuzzleKind | "mine", Paths>();
+
+function pathsOf(what: PuzzleKind | "mine"): Paths {
+  let paths = made.get(what);
+  if (!paths) {
+    const { fill, stroke } = signs[what];
+    paths = { fill: fill ? new Path2D(fill) : undefined, stroke: stroke ? new Path2D(stroke) : undefined };
+    made.set(what, paths);
+  }
+  return paths;
+}

@@ -53,10 +53,12 @@ function style(theme: Theme): StyleSpecification {
 /** A surface drawn by MapLibre. */
 export class MapLibreSurface implements Surface {
   readonly #map: MapLibre;
+  #theme: Theme;
   #land: Land | undefined;
   #fine = false;
 
   constructor(container: HTMLElement, events: SurfaceEvents, theme: Theme) {
+    this.#theme = theme;
     const map = new MapLibre({
       container,
       style: style(theme),
@@ -111,13 +113,9 @@ export class MapLibreSurface implements Surface {
 
   fit(box: Box, gently: boolean): void {
     const { clientWidth, clientHeight } = this.#map.getContainer();
-    const to = fit(box, clientWidth, clientHeight, padding(clientWidth));
+    const to = fit(box, clientWidth, clientHeight);
     const zoom = Math.log2(Math.max(worldMin, Math.min(worldMax, to.world)) / tile);
     this.#map[gently ? "flyTo" : "jumpTo"]({ center: [to.lon, to.lat], zoom });
-  }
-
-  goTo(lon: number, lat: number, gently: boolean): void {
-    this.#map[gently ? "easeTo" : "jumpTo"]({ center: [lon, lat] });
   }
 
   zoom(steps: number): void {
@@ -125,13 +123,12 @@ export class MapLibreSurface implements Surface {
   }
 
   dress(theme: Theme): void {
-    this.#map.setStyle(style(theme), { diff: true });
-    this.#draw();
+    if (theme === this.#theme) return;
+    this.#theme = theme;
+    this.#map.setStyle(style(theme), { diff: false }); // style.load draws the land again
   }
 
   destroy(): void {
     this.#map.remove();
   }
 }
-
-const padding = (width: number): number => (width < 700 ? 28 : 72);

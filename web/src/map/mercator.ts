@@ -61,11 +61,17 @@ export function screenY(frame: Frame, y: number): number {
   return y * frame.world - frame.top;
 }
 
-/** The centre and the world's width, in pixels, at which a box fills a screen but for its padding. */
-export function fit(box: Box, width: number, height: number, padding: number): { lon: number; lat: number; world: number } {
+/** Pixels at the edges that bars and buttons cover, so that what is fitted stays clear of them. */
+function margins(width: number): { top: number; bottom: number; side: number } {
+  return width < 700 ? { top: 84, bottom: 110, side: 24 } : { top: 92, bottom: 60, side: 72 };
+}
+
+/** The centre and the world's width, in pixels, at which a box fills what is free of a screen. */
+export function fit(box: Box, width: number, height: number): { lon: number; lat: number; world: number } {
+  const { top, bottom, side } = margins(width);
   const across = (box.west <= box.east ? box.east - box.west : box.east + 360 - box.west) / 360;
   const north = mercatorY(box.north);
   const south = mercatorY(box.south);
-  const world = Math.min((width - 2 * padding) / Math.max(across, 1e-9), (height - 2 * padding) / Math.max(south - north, 1e-9));
-  return { lon: wrap(box.west + across * 180), lat: latAt((north + south) / 2), world };
+  const world = Math.min((width - 2 * side) / Math.max(across, 1e-9), (height - top - bottom) / Math.max(south - north, 1e-9));
+  return { lon: wrap(box.west + across * 180), lat: latAt((north + south) / 2 + (bottom - top) / 2 / world), world };
 }

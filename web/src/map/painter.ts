@@ -72,6 +72,7 @@ const order: Record<Standing, number> = { closed: 0, soon: 0, taken: 1, expiring
 export function paintTiles(pen: CanvasRenderingContext2D, frame: Frame, scene: Scene, palette: Palette): number {
   pen.clearRect(0, 0, frame.width, frame.height);
   const placed = place(scene, frame);
+  const range = rangeOf(placed);
   let fading = false;
   for (const one of placed) {
     if (one.standing === "taken") paintTaken(pen, one, palette);
@@ -79,7 +80,7 @@ export function paintTiles(pen: CanvasRenderingContext2D, frame: Frame, scene: S
     else {
       fading ||= one.standing === "expiring";
       pen.globalAlpha = one.standing === "expiring" ? fade(one.tile, scene) : 1;
-      paintOpen(pen, one, palette);
+      paintOpen(pen, one, worth(one.tile, range), palette);
     }
     pen.globalAlpha = 1;
     if (one.tile.key === scene.selected || one.tile.key === scene.hovered) paintHalo(pen, one, palette);
@@ -103,7 +104,7 @@ function shape(pen: CanvasRenderingContext2D, { x, y, w, h }: Placed, inset = 0)
   else pen.roundRect(x - width / 2, y - height / 2, width, height, Math.min(4, width / 6));
 }
 
-function paintOpen(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {
+function paintOpen(pen: CanvasRenderingContext2D, one: Placed, worth: number, palette: Palette): void {
   const { tile, x, y, w, h } = one;
   const color = palette.kinds[tile.kind];
   const across = Math.min(w, h);
@@ -112,13 +113,13 @@ function paintOpen(pen: CanvasRenderingContext2D, one: Placed, palette: Palette)
   if (!cell) {
     if (across < 7) {
       pen.fillStyle = color;
-      pen.globalAlpha = alpha * (0.55 + 0.45 * worth(tile));
+      pen.globalAlpha = alpha * (0.55 + 0.45 * worth);
       pen.fillRect(x - across / 2, y - across / 2, across, across);
       return;
     }
     shape(pen, one);
     pen.fillStyle = color;
-    pen.globalAlpha = alpha * (0.62 + 0.38 * worth(tile));
+    pen.globalAlpha = alpha * (0.62 + 0.38 * worth);
     pen.fill();
     pen.globalAlpha = alpha;
     pen.lineWidth = across < 12 ? 1 : 1.5;
@@ -127,7 +128,7 @@ function paintOpen(pen: CanvasRenderingContext2D, one: Placed, palette: Palette)
   } else {
     shape(pen, one, 1);
     pen.fillStyle = color;
-    pen.globalAlpha = alpha * (0.28 + 0.5 * worth(tile));
+    pen.globalAlpha = alpha * (0.28 + 0.5 * worth);
     pen.fill();
     pen.globalAlpha = alpha;
     pen.strokeStyle = color;
@@ -137,9 +138,25 @@ function paintOpen(pen: CanvasRenderingContext2D, one: Placed, palette: Palette)
   if (across >= glyphFrom) glyph(pen, tile.kind, x, y, Math.min(across * 0.5, 30), palette.glyph);
 }
 
-/** How much of the most that tiles carry this one does, felt on a log scale: 0 to 1. */
-function worth(tile: TileView): number {
-  return tile.reward <= 0 ? 0 : Math.max(0, Math.min(1, (Math.log10(tile.reward) - 2) / 2));
+/** How a tile is paid among those that show, 0 to 1: the least and the most of a hunt are far apart, so by logarithm. */
+function worth(tile: TileView, { least, most }: Range): number {
+  if (most <= least) return 1;
+  return Math.max(0, Math.min(1, Math.log(Math.max(tile.reward, 1) / least) / Math.log(most / least)));
+}
+
+/** The least and the most that tiles carry. */
+interface Range {
+  least: number;
+  most: number;
+}
+
+function rangeOf(placed: Placed[]): Range {
+  const range = { least: Infinity, most: 1 };
+  for (const { tile } of placed) {
+    range.least = Math.min(range.least, Math.max(tile.reward, 1));
+    range.most = Math.max(range.most, tile.reward);
+  }
+  return range;
 }
 
 function paintTaken(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {

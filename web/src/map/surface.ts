@@ -8,8 +8,6 @@ export interface Surface {
   frame(): Frame;
   /** Shows all of a box, at once or gently. */
   fit(box: Box, gently: boolean): void;
-  /** Brings a point to the middle without zooming out. */
-  goTo(lon: number, lat: number, gently: boolean): void;
   /** One step in (+1) or out (−1). */
   zoom(steps: number): void;
   /** Repaints in day's or night's colours. */
