@@ -1,0 +1,80 @@
+# Everything that is done with this repository. `make help` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# A checkout that another user owns must build too.
+export GOFLAGS ?= -buildvcs=false
+
+LINT := go tool -modfile=tools/go.mod golangci-lint
+FUMPT := go tool -modfile=tools/go.mod gofumpt
+
+# Flags of go test, such as TESTFLAGS=-v, and the packages it tests.
+TESTFLAGS ?=
+PKG ?= ./...
+
+# Packages whose tests are run a second time under the race detector: those
+# with goroutines of their own.
+RACE ?= ./internal/... ./cmd/...
+FUZZTIME ?= 10s
+
+.PHONY: help up build test test-short test-go race vet lint fmt bench fuzz web web-check generate setup clean
+
+help: ## lists these targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+up: ## runs the whole game; ARGS="--bots 200" and the like go to cairn up
+	go run ./cmd/cairn up $(ARGS)
+
+build: ## builds bin/cairn
+	CGO_ENABLED=0 go build -trimpath -o bin/cairn ./cmd/cairn
+
+setup: ## installs what the checks need, as root on Debian; says what is missing elsewhere
+	@scripts/setup.sh go race browser node
+
+test: setup vet lint web-check test-go race ## all checks: what must pass before a commit lands
+
+test-go:
+	go test $(TESTFLAGS) -timeout 10m $(PKG)
+
+test-short: ## the tests that take no more than a moment
+	go test -short $(TESTFLAGS) -timeout 5m $(PKG)
+
+race: ## the short tests under the race detector
+	CGO_ENABLED=1 go test -race -short $(TESTFLAGS) -timeout 15m $(RACE)
+
+vet:
+	go build $(PKG)
+	go vet $(PKG)
+
+lint: ## golangci-lint and gofumpt, pinned in tools/go.mod
+	$(LINT) run
+
+fmt: ## formats all Go files
+	git ls-files -z '*.go' | xargs -0 $(FUMPT) -w
+
+bench: ## every benchmark, once; BENCH=pattern for some, COUNT=10 for benchstat
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) -timeout 60m $(PKG)
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	scripts/fuzz.sh $(FUZZTIME)
+
+web: ## builds the page into web/dist
+	@scripts/setup.sh node
+	cd web && npm ci --no-audit --no-fund && npm run build
+
+web-check: ## builds the page again and compares it with the committed bundle
+	@scripts/setup.sh node
+	@scripts/web-check.sh
+
+generate: ## makes generated files anew: words of the cipher, land of the maps, the page
+	@scripts/setup.sh go node words
+	cd web && npm ci --no-audit --no-fund
+	go generate ./...
+	$(MAKE) web
+
+clean: ## removes what was built; never data
+	rm -rf bin coverage.out web/node_modules
+	go clean -testcache

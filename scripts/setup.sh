@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Makes sure that a machine has what the checks need, and installs what a root
+# on Debian or Ubuntu lacks; elsewhere it says what is missing and how to get
+# it. It may be run again and again, and is quick when all is there.
+#
+#   scripts/setup.sh [go] [race] [browser] [node] [words]
+#
+#   go       Go as go.mod asks for
+#   race     a C compiler, which the race detector's linking needs
+#   browser  Chromium and a font, for the tests of the page
+#   node     Node and npm, to build the page's bundle
+#   words    the word lists that the cipher's words are chosen from
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=() # Debian packages to install
+missing=()  # what to tell whoever can't install them
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+want() { # want PACKAGE… -- WORDS…: note packages, and what to say without apt
+	while [ "$1" != -- ]; do
+		packages+=("$1")
+		shift
+	done
+	shift
+	missing+=("$*")
+}
+
+# at_least HAVE WANT compares dotted versions.
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
+
+go_version() { GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed 's/^go//; s/[ -].*//'; }
+
+need_go() {
+	local wants
+	wants=$(sed -n 's/^go //p' go.mod)
+	# From 1.21 on, Go fetches the release that go.mod asks for by itself.
+	if have go && { at_least "$(go_version)" "$wants" || { at_least "$(go_version)" 1.21 && [ "$(go env GOTOOLCHAIN)" != local ]; }; }; then
+		return
+	fi
+	if can_apt; then
+		apt_update
+		local candidate
+		candidate=$(apt-cache policy golang-go | sed -n 's/.*Candidate: \([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p')
+		if [ -n "$candidate" ] && at_least "$candidate" 1.21; then
+			want golang-go -- "Go"
+			return
+		fi
+	fi
+	echo "setup: Go $wants or newer is needed, have $(have go && go_version || echo none); see https://go.dev/doc/install" >&2
+	exit 1
+}
+
+need_race() {
+	[ "$(go env CGO_ENABLED 2>/dev/null)" = 1 ] && have gcc && return
+	have gcc || want gcc libc6-dev -- "a C compiler, for go test -race (Debian: apt-get install gcc libc6-dev)"
+}
+
+need_browser() {
+	have chromium || have chromium-browser || have google-chrome || have google-chrome-stable ||
+		want chromium -- "Chromium or Chrome, for the tests of the page (Debian: apt-get install chromium)"
+	{ have fc-list && [ -n "$(fc-list 2>/dev/null | head -n1)" ]; } ||
+		want fontconfig fonts-dejavu-core -- "a font (Debian: apt-get install fontconfig fonts-dejavu-core)"
+}
+
+node_ok() { have node && have npm && at_least "$(node --version | tr -d v)" 20.19; }
+
+need_node() { node_ok || want nodejs npm -- "Node 20.19 or newer with npm, to build the page's bundle"; }
+
+need_words() {
+	[ -d /usr/share/dict/scowl ] || want scowl -- "SCOWL's word lists (Debian: apt-get install scowl)"
+}
+
+can_apt() { have apt-get && [ "$(id -u)" = 0 ]; }
+
+updated=
+apt_update() {
+	[ -n "$updated" ] || apt-get update -qq
+	updated=1
+}
+
+for what in "${@:-go}"; do
+	case $what in
+	go | race | browser | node | words) "need_$what" ;;
+	*)
+		echo "setup: $what: want go, race, browser, node or words" >&2
+		exit 2
+		;;
+	esac
+done
+
+[ ${#packages[@]} -gt 0 ] || exit 0
+if ! can_apt; then
+	printf 'setup: missing: %s\n' "${missing[@]}" >&2
+	exit 1
+fi
+echo "setup: installing ${packages[*]}"
+apt_update
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
