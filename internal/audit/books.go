@@ -153,6 +153,7 @@ func (v *verifier) foldEntries(ctx context.Context) error {
 		v.report.Ledger.Behind += s.behind
 	}
 	byShard, byPlayer := map[int]account{}, map[cairn.PlayerID]account{}
+	ahead := map[int]*aheadRows{}
 	var unread int64
 	err := v.view.Rows(ctx, func(r *ledger.Row) error {
 		v.entries.Add(1)
@@ -163,7 +164,13 @@ func (v *verifier) foldEntries(ctx context.Context) error {
 		byShard[r.Place.Shard], byPlayer[r.Player] = a, p
 		v.report.Ledger.Entries++
 		v.report.Ledger.Rewards += r.Reward
-		if !v.earned(r, shards[r.Place.Shard]) {
+		switch s := shards[r.Place.Shard]; {
+		case s != nil && s.sums.Offset.Less(offsetOf(r.Place)):
+			if ahead[s.id] == nil {
+				ahead[s.id] = &aheadRows{first: r.Place}
+			}
+			ahead[s.id].add(r.Place)
+		case !v.earned(r, s):
 			unread++
 			v.claims[r.Hunt] += r.Reward
 		}
@@ -174,6 +181,9 @@ func (v *verifier) foldEntries(ctx context.Context) error {
 	}
 	if unread > 0 {
 		v.found.skip("%d ledger entries against their claims, which the logs do not hold any more", unread)
+	}
+	for id, a := range ahead {
+		v.found.claim(eventlog.Shard(id), a.first, "from here on %d ledger entries stand behind what the ledger says it has settled, %v", a.n, v.settled[id].Offset)
 	}
 	v.shardSums(byShard)
 	if err := v.balances(ctx, byPlayer); err != nil {
@@ -186,11 +196,26 @@ func (v *verifier) foldEntries(ctx context.Context) error {
 	return err
 }
 
+func offsetOf(p cairn.Place) eventlog.Offset { return eventlog.Offset{Epoch: p.Epoch, Seq: p.Seq} }
+
+// aheadRows are a shard's entries behind its settled offset: one violation,
+// however many there are.
+type aheadRows struct {
+	n     int
+	first cairn.Place
+}
+
+func (a *aheadRows) add(p cairn.Place) {
+	a.n++
+	if offsetOf(p).Less(offsetOf(a.first)) || offsetOf(p) == offsetOf(a.first) && p.Index < a.first.Index {
+		a.first = p
+	}
+}
+
 // earned checks that an entry pays a claim, and reports whether that could be
 // told. s is the shard that it names, or nil.
 func (v *verifier) earned(r *ledger.Row, s *shardState) bool {
 	log := eventlog.Shard(r.Place.Shard)
-	o := eventlog.Offset{Epoch: r.Place.Epoch, Seq: r.Place.Seq}
 	if r.State != ledger.Settled && r.State != ledger.Paid {
 		v.found.claim(log, r.Place, "ledger entry of tile %s is in state %q", r.TileRef, r.State)
 	}
@@ -198,12 +223,9 @@ func (v *verifier) earned(r *ledger.Row, s *shardState) bool {
 	case s == nil:
 		v.found.claim(log, r.Place, "ledger entry of tile %s names a shard that has no log", r.TileRef)
 		return true
-	case s.sums.Offset.Less(o):
-		v.found.claim(log, r.Place, "ledger entry of tile %s stands behind what the ledger has settled, %v", r.TileRef, s.sums.Offset)
-		return true
 	case v.isClaimed(r.TileRef):
 		return true // and was compared with its claim
-	case !s.covers(o):
+	case !s.covers(offsetOf(r.Place)):
 		return false
 	}
 	v.found.claim(log, r.Place, "ledger entry of tile %s pays player %s %d, and the log has no such claim", r.TileRef, r.Player, r.Reward)

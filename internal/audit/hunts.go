@@ -2,7 +2,7 @@ package audit
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/veltrix/cairn"
@@ -62,6 +62,7 @@ func (f *mapsFold) apply(r *eventlog.Record) {
 	}
 	m, err := f.fold.Apply(r.Body)
 	if err != nil {
+		f.within = false
 		if len(f.newest) == 0 && !f.v.mapsLog.status.Base.IsZero() {
 			return // the rest of a map whose beginning was trimmed
 		}
@@ -183,17 +184,16 @@ func (v *verifier) load(ctx context.Context, m *mapState) error {
 			if recs[i].Kind != eventlog.Data {
 				continue
 			}
+			// What can't be folded stands before the map, and was noted.
 			whole, err := fold.Apply(recs[i].Body)
-			if err != nil {
-				return err // it was whole a moment ago
+			if recs[i].Offset.Less(m.header) {
+				continue
 			}
-			if whole != nil && recs[i].Offset == m.header {
-				m.body = whole.Tiles
-				break
+			if whole == nil {
+				return fmt.Errorf("map %s/%d is not at %v any more: %w", m.hunt, m.tick, m.header, err)
 			}
-			if m.header.Less(recs[i].Offset) {
-				return errors.New("map is gone from its place")
-			}
+			m.body = whole.Tiles
+			break
 		}
 	}
 	v.loaded = append(v.loaded, m)

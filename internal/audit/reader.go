@@ -158,10 +158,12 @@ func (r *reader) checkKind(x *eventlog.Record, bad func(format string, args ...a
 	case eventlog.Fence:
 		r.nonce, r.fenced = x.Nonce, true
 	default:
-		if r.fenced && x.Nonce != r.nonce {
+		if !r.fenced { // its fence was trimmed
+			r.nonce, r.fenced = x.Nonce, true
+		}
+		if x.Nonce != r.nonce {
 			bad("was written by %x, and epoch %d is of %x", x.Nonce, x.Offset.Epoch, r.nonce)
 		}
-		r.nonce, r.fenced = x.Nonce, true
 	}
 	if len(x.Body) > eventlog.BodyBytesMax {
 		bad("has %d bytes, want at most %d", len(x.Body), eventlog.BodyBytesMax)
