@@ -40,7 +40,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"up", "--fly"}, []string{"--fly"}},
 		{[]string{"up", "extra"}, []string{"extra"}},
 		{[]string{"up", "--bots", "many"}, []string{"--bots", "many"}},
-		{[]string{"up", "--bots", "-1"}, []string{"--bots", "-1", "0 to 10000"}},
+		{[]string{"up", "--bots=-1"}, []string{"--bots", "-1", "0 to 10000"}},
 		{[]string{"up", "--bots", "3", "--no-guests"}, []string{"--bots", "--no-guests"}},
 		{[]string{"up", "--listen", "8080"}, []string{"--listen", "8080", "HOST:PORT"}},
 		{[]string{"up", "--listen", "127.0.0.1:http"}, []string{"--listen", "http", "65535"}},
@@ -62,10 +62,10 @@ func TestUsage(t *testing.T) {
 		{[]string{"hunt", "list", "--admin", "here"}, []string{"--admin", "here", "http://"}},
 		{[]string{"hunt", "set", "oslo"}, []string{"--shards"}},
 		{[]string{"load", "--target", "here"}, []string{"--target", "here", "http://"}},
-		{[]string{"load", "--rate", "-1"}, []string{"--rate", "-1"}},
+		{[]string{"load", "--rate=-1"}, []string{"--rate", "-1"}},
 		{[]string{"load", "--players", "0.5"}, []string{"--players", "0.5"}},
-		{[]string{"load", "--players", "-3"}, []string{"--players", "-3"}},
-		{[]string{"load", "--connections", "-1"}, []string{"--connections", "-1"}},
+		{[]string{"load", "--players=-3"}, []string{"--players", "-3"}},
+		{[]string{"load", "--connections=-1"}, []string{"--connections", "-1"}},
 		{[]string{"load", "--for", "10ms"}, []string{"--for", "1s"}},
 		{[]string{"load", "--crowd", "900"}, []string{"--crowd", "900"}},
 		{[]string{"verify", "--data", "/no/such/folder"}, []string{"--data", "/no/such/folder"}},
@@ -90,7 +90,7 @@ func TestEnvironment(t *testing.T) {
 	if _, _, stderr := cairnCmd(t, "up"); !strings.Contains(stderr, "-7") {
 		t.Errorf("CAIRN_BOTS=-7: said %q, want it to name -7", stderr)
 	}
-	if _, _, stderr := cairnCmd(t, "up", "--bots", "-8"); !strings.Contains(stderr, "-8") {
+	if _, _, stderr := cairnCmd(t, "up", "--bots=-8"); !strings.Contains(stderr, "-8") {
 		t.Errorf("CAIRN_BOTS=-7 and --bots -8: said %q, want it to name -8", stderr)
 	}
 	t.Setenv("CAIRN_BOTS", "lots")
@@ -135,7 +135,7 @@ func TestConfigFile(t *testing.T) {
 	if _, _, stderr := cairnCmd(t, "up", "--config", path); !strings.Contains(stderr, "-2") {
 		t.Errorf("file -1, environment -2: said %q, want -2", stderr)
 	}
-	if _, _, stderr := cairnCmd(t, "up", "--config", path, "--bots", "-3"); !strings.Contains(stderr, "-3") {
+	if _, _, stderr := cairnCmd(t, "up", "--config", path, "--bots=-3"); !strings.Contains(stderr, "-3") {
 		t.Errorf("file -1, environment -2, flag -3: said %q, want -3", stderr)
 	}
 }

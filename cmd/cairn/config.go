@@ -120,6 +120,11 @@ func (f *configFile) Validate(app *kong.Application) error {
 // tried it, so that a bad one is reported with its line.
 func (f *configFile) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	v, ok := f.values[flag.Name]
+	for _, name := range flag.Envs {
+		if _, set := os.LookupEnv(name); set {
+			ok = false // the environment beats the file
+		}
+	}
 	if !ok {
 		return nil, nil
 	}

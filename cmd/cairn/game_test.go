@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite" // to damage a ledger with
 )
 
 // binary is the real command, built once.
@@ -270,7 +274,7 @@ func verify(t *testing.T, data string) (code int, out string) {
 	return cmd.ProcessState.ExitCode(), string(b)
 }
 
-// fingerprint lists the files of a folder with their sizes and times.
+// fingerprint lists the files of a folder with digests of what they hold.
 func fingerprint(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -278,16 +282,95 @@ func fingerprint(t *testing.T, dir string) string {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		st, err := d.Info()
-		if err == nil {
-			fmt.Fprintln(&b, path, st.Size(), st.ModTime().UnixNano())
-		}
+		data, err := os.ReadFile(path)
+		fmt.Fprintf(&b, "%s %d %x\n", path, len(data), sha256.Sum256(data))
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// TestVerifyFindsDamage damages a data folder that kill -9 left, in each way
+// that a disk, a restore or a hand can, and wants to be told where.
+func TestVerifyFindsDamage(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := up(t, data, "--hunt", write(t, "race.yaml", raceHunt))
+	_, token := p.signIn("ana")
+	m := p.call("GET", "/v1/hunts/race/maps/current", "", "")
+	var offset string
+	for _, tile := range m.Tiles {
+		a := p.call("POST", "/v1/hunts/race/claims", token, fmt.Sprintf(`{"map":%d,"tile":%d}`, m.Tick, tile.Index))
+		if offset = a.Offset; a.Status != http.StatusOK {
+			t.Fatalf("claim: got %+v, want 200", a)
+		}
+	}
+	p.until("paid", func() bool {
+		return len(p.call("GET", "/v1/players/me/rewards?limit=100", token, "").Rewards) == len(m.Tiles)
+	})
+	p.kill()
+	shard, rest, _ := strings.Cut(offset, "/")
+	record, _, _ := strings.Cut(rest, "/")
+
+	statement := func(query string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			db, err := sql.Open("sqlite", filepath.Join(dir, ledgerFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.Exec(query); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	last := fmt.Sprintf(" WHERE shard = %s AND epoch || '-' || seq = '%s'", shard, record)
+	file := func(pattern string, damage func([]byte) []byte) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			paths, err := filepath.Glob(filepath.Join(dir, logDir, pattern))
+			if err != nil || len(paths) == 0 {
+				t.Fatalf("no %s in %s", pattern, dir)
+			}
+			path := paths[len(paths)-1]
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, damage(b), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		damage func(*testing.T, string)
+		want   []string
+	}{
+		{"none", func(*testing.T, string) {}, nil},
+		{"a ledger row altered", statement("UPDATE entries SET reward = reward + 1" + last), []string{offset}},
+		{"a ledger row dropped", statement("DELETE FROM entries" + last), []string{offset}},
+		{"a tail cut off", file("*.log", func(b []byte) []byte { return b[:len(b)/2] }), []string{".log"}},
+		{"a byte flipped in the log", file("*.log", func(b []byte) []byte { b[len(b)/2] ^= 1; return b }), []string{".log"}},
+		{"the newest log file emptied", file("*.log", func([]byte) []byte { return nil }), []string{".log"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			if err := os.CopyFS(dir, os.DirFS(data)); err != nil {
+				t.Fatal(err)
+			}
+			c.damage(t, dir)
+			code, out := verify(t, dir)
+			if want := min(len(c.want), exitFailed); code != want {
+				t.Errorf("exit code %d, want %d:\n%s", code, want, out)
+			}
+			for _, w := range c.want {
+				if !strings.Contains(out, w) {
+					t.Errorf("said:\n%s\nwant it to name %q", out, w)
+				}
+			}
+		})
+	}
 }
 
 // TestSecondProcess has a second cairn up, and a verify, on a folder in use.
@@ -328,9 +411,12 @@ func TestWrongKeys(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		code, _, stderr := cairnCmd(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-		if code != exitFailed || !strings.Contains(stderr, want) {
-			t.Errorf("keys %.20q: exit code %d, said %q; want %d and %q", text, code, stderr, exitFailed, want)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		var out, errs bytes.Buffer
+		code := run(ctx, []string{"up", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, &out, &errs)
+		if code != exitFailed || !strings.Contains(errs.String(), want) {
+			t.Errorf("keys %.20q: exit code %d, said %q; want %d and %q", text, code, errs.String(), exitFailed, want)
 		}
 	}
 }
@@ -353,7 +439,7 @@ func TestHuntCommands(t *testing.T) {
 		{[]string{"hunt", "list"}, exitDone, "paused"},
 		{[]string{"hunt", "list", "--json"}, exitDone, `"oslo"`},
 		{[]string{"hunt", "end", "oslo"}, exitDone, "oslo is ended"},
-		{[]string{"hunt", "resume", "oslo"}, exitFailed, "ended"},
+		{[]string{"hunt", "resume", "oslo"}, exitUsage, "ended"},
 		{[]string{"hunt", "pause", "bergen"}, exitFailed, "bergen"},
 	} {
 		var out, errs bytes.Buffer

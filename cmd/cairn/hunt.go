@@ -62,14 +62,14 @@ func (c huntCreateCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.call(p.ctx, http.MethodPost, "/admin/v1/hunts", h); err != nil {
+	body, err := c.call(p.ctx, http.MethodPost, "/admin/v1/hunts", h)
+	if err != nil {
 		return err
 	}
-	state := cairn.Live
 	if c.Draft {
-		state = cairn.Draft
+		return c.show(p, body)
 	}
-	return c.patch(p, string(h.Name), map[string]any{"state": state})
+	return c.patch(p, string(h.Name), map[string]any{"state": cairn.Live})
 }
 
 func (c huntListCmd) Run(p *program) error {
@@ -106,8 +106,16 @@ func (c huntNamed) become(p *program, s cairn.State) error {
 // patch changes a hunt and says what it is now.
 func (c operatorAPI) patch(p *program, name string, change map[string]any) error {
 	body, err := c.call(p.ctx, http.MethodPatch, "/admin/v1/hunts/"+url.PathEscape(name), change)
-	if err != nil || c.JSON {
-		return errors.Join(err, c.print(p, body))
+	if err != nil {
+		return err
+	}
+	return c.show(p, body)
+}
+
+// show prints what a hunt is now.
+func (c operatorAPI) show(p *program, body []byte) error {
+	if c.JSON {
+		return c.print(p, body)
 	}
 	var h cairn.HuntStatus
 	if err := json.Unmarshal(body, &h); err != nil {

@@ -1,17 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
 
 	"github.com/veltrix/cairn"
 )
@@ -41,11 +43,16 @@ func readSmall(path string) ([]byte, error) {
 }
 
 // parseHunt parses a hunt; a GeoJSON region that is a file name is read
-// relative to dir.
+// relative to dir. YAML goes through JSON, whose decoder is strict: it takes
+// no fraction for an integer and no field that it does not know.
 func parseHunt(data []byte, dir string) (*cairn.Hunt, error) {
-	var h cairn.Hunt
-	if err := yaml.UnmarshalWithOptions(data, &h, yaml.Strict(), yaml.CustomUnmarshaler(geoJSONOfYAML)); err != nil {
+	j, err := yaml.YAMLToJSON(data)
+	if err != nil {
 		return nil, errors.New(yaml.FormatError(err, false, true))
+	}
+	var h cairn.Hunt
+	if err := json.Unmarshal(j, &h, json.RejectUnknownMembers(true)); err != nil {
+		return nil, blame(data, err)
 	}
 	h = h.WithDefaults()
 	var file string
@@ -54,7 +61,7 @@ func parseHunt(data []byte, dir string) (*cairn.Hunt, error) {
 		if err != nil {
 			return nil, &cairn.FieldError{Field: "region.geojson", Msg: err.Error()}
 		}
-		if !json.Valid(body) {
+		if !jsontext.Value(body).IsValid() {
 			return nil, &cairn.FieldError{Field: "region.geojson", Msg: file + " is not JSON; want GeoJSON (RFC 7946)"}
 		}
 		h.Region.GeoJSON = body
@@ -68,12 +75,37 @@ func parseHunt(data []byte, dir string) (*cairn.Hunt, error) {
 	return &h, checkHunt(h)
 }
 
-// geoJSONOfYAML turns the YAML of region.geojson, an object or a file's name,
-// into JSON.
-func geoJSONOfYAML(dst *json.RawMessage, node []byte) error {
-	j, err := yaml.YAMLToJSON(node)
-	*dst = bytes.TrimSpace(j)
-	return err
+// blame names the field and the line of what could not be decoded.
+func blame(data []byte, err error) error {
+	var bad *json.SemanticError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	field := strings.ReplaceAll(strings.TrimPrefix(string(bad.JSONPointer), "/"), "/", ".")
+	why := bad.Err
+	switch {
+	case errors.Is(err, json.ErrUnknownName):
+		why = errors.New("no such field")
+	case why == nil:
+		why = fmt.Errorf("is a %v; want what fits %s", bad.JSONKind, strings.TrimPrefix(bad.GoType.String(), "cairn."))
+	}
+	return fmt.Errorf("line %d: %s: %w", lineOf(data, bad.JSONPointer), field, why)
+}
+
+// lineOf returns the line at which a value of a YAML document stands, or where
+// the nearest one around it does.
+func lineOf(data []byte, p jsontext.Pointer) int {
+	file, err := parser.ParseBytes(data, 0)
+	for ; err == nil && p != ""; p = p.Parent() {
+		path, err := yaml.PathString("$" + strings.ReplaceAll(string(p), "/", "."))
+		if err != nil {
+			continue
+		}
+		if node, err := path.FilterFile(file); err == nil && node != nil {
+			return node.GetToken().Position.Line
+		}
+	}
+	return 1
 }
 
 // demoHunt is what cairn up plays when it knows no hunt: the whole world.
