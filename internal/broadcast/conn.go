@@ -340,9 +340,9 @@ func (c *conn) flush() error {
 		if told || !c.socket {
 			return errTooSlow
 		}
-		// It gets one more part to take the frame in flight, and then the
+		// It gets a moment more to take the frame in flight, and then the
 		// close frame that says why.
-		told, left = true, 1
+		told, left, part = true, 1, max(part, closeWithin)
 		c.say(statusTooSlow, "too slow", endSlow, errTooSlow)
 	}
 }

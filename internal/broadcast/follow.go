@@ -110,7 +110,7 @@ func (h *Hub) begin(l *life) {
 	clear(h.boards)
 	h.newest = 0
 	for _, r := range h.index.regions {
-		r.base, r.last, r.ring, r.ringBytes = h.seq, h.seq, nil, 0
+		r.base, r.last, r.ring, r.ringBytes = h.seq-1, h.seq, nil, 0
 		r.forget()
 	}
 	views := make([]*view, 0, len(h.views))

@@ -23,13 +23,14 @@ type regionKey struct {
 //	… ─ ring[0] ─ … ─ ring[n-1] ─│─ opened, closed, claimed
 //	base                       last
 //
-// The deltas of the ring are contiguous: each covers from the one before it.
+// The deltas of the ring are contiguous: each covers from the one before it,
+// and no delta after base is missing.
 type region struct {
 	regionKey
 	views map[*view]struct{}
 	idle  uint64 // the sweep since which nobody watches; 0 while someone does
 
-	base, last uint64 // seq before the ring's first delta, and of its last
+	base, last uint64 // of the newest sweep whose delta is not kept; of the newest delta
 	ring       []*frame
 	ringBytes  int
 
@@ -97,7 +98,7 @@ func (x *index) hunt(id cairn.HuntID) *huntRegions {
 func (x *index) region(key regionKey, seq uint64) *region {
 	r := x.regions[key]
 	if r == nil {
-		r = &region{regionKey: key, views: map[*view]struct{}{}, base: seq, last: seq}
+		r = &region{regionKey: key, views: map[*view]struct{}{}, base: seq - 1, last: seq}
 		x.regions[key] = r
 		hr := x.hunt(key.hunt)
 		hr.all[r] = struct{}{}
