@@ -1,7 +1,8 @@
 import { latAt, lonAt, mercatorX, mercatorY, screenY, type Frame } from "./mercator";
 import type { Palette } from "./palette";
 
-const band = 7; // pixels of the chart's frame
+/** How wide the chart's frame is, in pixels. */
+export const band = 7;
 
 /** Steps between lines of the graticule, in degrees; the frame has `of` ticks a step. */
 const steps: [step: number, of: number][] = [[30, 3], [15, 3], [10, 5], [5, 5], [2, 4], [1, 4], [1 / 2, 3], [1 / 4, 3], [1 / 6, 5], [1 / 12, 5], [1 / 30, 4], [1 / 60, 4], [1 / 120, 3]];

@@ -1,5 +1,6 @@
 import type { PuzzleKind } from "../api/types";
 import { expiringMs, standing, type Standing, type TileView } from "../game/tiles";
+import { band } from "./chart";
 import { glyph } from "./glyphs";
 import { screenX, screenY, type Frame } from "./mercator";
 import type { Palette } from "./palette";
@@ -22,20 +23,22 @@ export interface Scene {
   now: number; // of the server
   clock: number; // of the animation
   pulses: Pulse[];
-  selected: string | undefined; // key of the tile whose puzzle is open
-  hovered: string | undefined;
+  selected: string | undefined; // geohash of the tile whose puzzle is open
+  hovered: string | undefined; // geohash
   calm: boolean; // the player asked for less motion
   shown: (kind: PuzzleKind) => boolean;
 }
 
-/** A tile on the screen: its box, at least as large as a marker. */
+/** A cell on the screen, with the tiles that open maps have there; its box is at least as large as a marker. */
 interface Placed {
-  tile: TileView;
+  tile: TileView; // the one on top: what a tap means
+  standing: Standing; // of it
+  open: number; // how many tiles can be claimed here
+  mine: boolean; // one of them is the player's
   x: number; // of its middle
   y: number;
   w: number;
   h: number;
-  standing: Standing;
 }
 
 /**
@@ -47,30 +50,63 @@ export function markerSize(frame: Frame, count: number): number {
   return Math.max(4, Math.min(18, room * 0.42));
 }
 
-/** Places the tiles that show, nearest the reader last. */
-export function place(scene: Scene, frame: Frame): Placed[] {
-  const inView: { tile: TileView; left: number }[] = [];
+/** The tiles that lie in one cell; maps draw from the same cells, so there may be several. */
+interface Pile {
+  top: TileView;
+  standing: Standing;
+  open: number;
+  mine: boolean;
+}
+
+const rank: Record<Standing, number> = { closed: 0, soon: 0, taken: 1, mine: 2, expiring: 3, open: 4 };
+
+/** Piles up the tiles that lie in the frame, the best of each cell on top. */
+function pileUp(scene: Scene, frame: Frame): Map<string, Pile> {
+  const piles = new Map<string, Pile>();
   for (const tile of scene.tiles) {
     const y = screenY(frame, tile.y);
     if (y > frame.height || y + tile.h * frame.world < 0 || !scene.shown(tile.kind)) continue;
-    const span = tile.w * frame.world;
-    for (let left = screenX(frame, tile.x, span); left < frame.width; left += frame.world) inView.push({ tile, left });
+    const how = standing(tile, scene.player, scene.now);
+    if (rank[how] === 0) continue;
+    const pile = piles.get(tile.geohash);
+    const open = rank[how] >= rank.expiring ? 1 : 0;
+    if (!pile) {
+      piles.set(tile.geohash, { top: tile, standing: how, open, mine: how === "mine" });
+      continue;
+    }
+    pile.open += open;
+    pile.mine ||= how === "mine";
+    if (rank[how] > rank[pile.standing] || (how === pile.standing && tile.reward > pile.top.reward)) {
+      pile.top = tile;
+      pile.standing = how;
+    }
   }
-  const least = markerSize(frame, inView.length);
-  return inView
-    .map(({ tile, left }) => {
-      const w = tile.w * frame.world, h = tile.h * frame.world;
-      return { tile, x: left + w / 2, y: screenY(frame, tile.y) + h / 2, w: Math.max(least, w), h: Math.max(least, h), standing: standing(tile, scene.player, scene.now) };
-    })
-    .filter((placed) => placed.standing !== "closed" && placed.standing !== "soon")
-    .sort((a, b) => order[a.standing] - order[b.standing]);
+  return piles;
 }
 
-const order: Record<Standing, number> = { closed: 0, soon: 0, taken: 1, expiring: 2, open: 3, mine: 4 };
+/** Places the cells that show, nearest the reader last. */
+export function place(scene: Scene, frame: Frame): Placed[] {
+  const shown: { pile: Pile; left: number }[] = [];
+  for (const pile of pileUp(scene, frame).values()) {
+    const span = pile.top.w * frame.world;
+    for (let left = screenX(frame, pile.top.x, span); left < frame.width; left += frame.world) shown.push({ pile, left });
+  }
+  const least = markerSize(frame, shown.length);
+  return shown
+    .map(({ pile: { top, ...pile }, left }) => {
+      const w = top.w * frame.world, h = top.h * frame.world;
+      return { tile: top, ...pile, x: left + w / 2, y: screenY(frame, top.y) + h / 2, w: Math.max(least, w), h: Math.max(least, h) };
+    })
+    .sort((a, b) => rank[a.standing] - rank[b.standing]);
+}
 
 /** Paints the tiles. Returns how soon it wants to paint again, in milliseconds; 0 is at the next chance. */
 export function paintTiles(pen: CanvasRenderingContext2D, frame: Frame, scene: Scene, palette: Palette): number {
   pen.clearRect(0, 0, frame.width, frame.height);
+  pen.save();
+  pen.beginPath();
+  pen.rect(band, band, frame.width - 2 * band, frame.height - 2 * band);
+  pen.clip();
   const placed = place(scene, frame);
   const range = rangeOf(placed);
   let fading = false;
@@ -83,9 +119,11 @@ export function paintTiles(pen: CanvasRenderingContext2D, frame: Frame, scene: S
       paintOpen(pen, one, worth(one.tile, range), palette);
     }
     pen.globalAlpha = 1;
-    if (one.tile.key === scene.selected || one.tile.key === scene.hovered) paintHalo(pen, one, palette);
+    if (one.standing !== "mine" && Math.min(one.w, one.h) >= glyphFrom) paintBadges(pen, one, palette);
+    if (one.tile.geohash === scene.selected || one.tile.geohash === scene.hovered) paintHalo(pen, one, palette);
   }
   paintPulses(pen, frame, scene, palette);
+  pen.restore();
   if (scene.pulses.length > 0 && !scene.calm) return 0;
   return fading && !scene.calm ? 90 : 250;
 }
@@ -192,6 +230,24 @@ function paintMine(pen: CanvasRenderingContext2D, one: Placed, palette: Palette)
   pen.lineWidth = 1.5;
   pen.stroke();
   glyph(pen, "mine", one.x, one.y, Math.min(across * 0.58, 34), "#3b2c05");
+}
+
+/** Says what lies under the tile on top: a tile of mine, and how many more can be claimed. */
+function paintBadges(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {
+  const x = one.x + one.w / 2 - 5, top = one.y - one.h / 2 + 4;
+  if (one.mine) {
+    pen.beginPath();
+    pen.arc(one.x - one.w / 2 + 6, top + 2, 4.5, 0, 2 * Math.PI);
+    pen.fillStyle = palette.mine;
+    pen.fill();
+    pen.strokeStyle = palette.mineEdge;
+    pen.lineWidth = 1;
+    pen.stroke();
+  }
+  if (one.open < 2 || one.w < 26) return;
+  // A notch for each further tile, like the edges of a stack of cards.
+  pen.fillStyle = palette.edge;
+  for (let i = 0; i < Math.min(one.open - 1, 5); i++) pen.fillRect(x - 4 * i, top, 2.2, 5);
 }
 
 function paintHalo(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {
