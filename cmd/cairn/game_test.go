@@ -23,13 +23,15 @@ import (
 	_ "modernc.org/sqlite" // to damage a ledger with
 )
 
+// buildDir is where binary builds; empty until it does.
+var buildDir string
+
 // binary is the real command, built once.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "cairn-test-")
-	if err != nil {
+var binary = sync.OnceValues(func() (path string, err error) {
+	if buildDir, err = os.MkdirTemp("", "cairn-test-"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "cairn")
+	path = filepath.Join(buildDir, "cairn")
 	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -38,8 +40,8 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	if buildDir != "" {
+		os.RemoveAll(buildDir)
 	}
 	os.Exit(code)
 }

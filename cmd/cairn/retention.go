@@ -12,7 +12,8 @@ const sampleEvery = time.Minute
 
 // A retention trims the logs. A record is dropped once it is older than the
 // retention and nobody needs it: never past what the ledger settled and the
-// leaderboard's durable checkpoint covers. The control log is kept for ever.
+// leaderboard's durable checkpoint covers, nor past where the generator would
+// read the maps from. The control log is kept for ever.
 //
 // Records carry no time of their own, so it notes where each log's head was
 // at each sample, and trims to the newest sample that is old enough. After a
@@ -63,7 +64,11 @@ func (r *retention) sweep(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	return nil
+	maps, err := r.game.store.Status(ctx, eventlog.Maps)
+	if err != nil {
+		return err
+	}
+	return r.trim(ctx, eventlog.Maps, now, maps.From) // the generator's next life reads from there
 }
 
 // trim drops from a log what is older than the retention and stands before

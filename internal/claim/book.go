@@ -200,6 +200,14 @@ func (s *sheet) add(tile uint32, player cairn.PlayerID, name string, g grant) {
 // Untaken returns how many grants wait to be taken.
 func (b *Book) Untaken() int { return int(b.made - b.taken) }
 
+// Oldest returns the at of the oldest uncommitted grant, if there is one.
+func (b *Book) Oldest() (cairn.Instant, bool) {
+	if len(b.pending) == 0 {
+		return 0, false
+	}
+	return b.pending[0].At, true
+}
+
 // Take takes up to most of the untaken grants for one record and returns them
 // in order, with the number of the first. Only one batch can be out: Commit or
 // Withdraw ends it. The claims are valid until then.

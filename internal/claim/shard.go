@@ -23,6 +23,12 @@ const (
 	// forgetEvery is how often a shard drops the maps it no longer needs.
 	forgetEvery = 10 * time.Second
 
+	// holdMax is how long after its receipt an attempt may still be sent to
+	// the log. Whoever waited longer hears that it was not decided. The
+	// generator offers a closed map's rewards anew only when no claim of it
+	// can come any more, and this is what it relies on (mapgen.Options.Grace).
+	holdMax = 5 * time.Second
+
 	// reopenAfter is the pause before a shard that lost its writer opens
 	// again, so that two owners that fight over it do so slowly.
 	reopenAfter = 200 * time.Millisecond
@@ -194,6 +200,9 @@ func (sh *shard) loop(ctx context.Context, last eventlog.Offset, flights chan<- 
 	defer forget.Stop()
 	flying := false
 	for {
+		if !flying {
+			sh.expire()
+		}
 		if !flying && sh.book.Untaken() > 0 {
 			flights <- sh.depart(eventlog.Offset{Epoch: last.Epoch, Seq: last.Seq + 1})
 			flying = true
@@ -219,6 +228,16 @@ func (sh *shard) loop(ctx context.Context, last eventlog.Offset, flights chan<- 
 		case <-forget.C:
 			sh.book.Forget(sh.service.now())
 		}
+	}
+}
+
+// expire withdraws the grants that waited too long for the log, which stalls.
+// They are the oldest, so those behind them have waited nearly as long.
+func (sh *shard) expire() {
+	if at, ok := sh.book.Oldest(); ok && at.Add(holdMax) < sh.service.now() {
+		sh.log.Error("the log stalls; claims that waited too long are not made", "grants", sh.book.Untaken())
+		sh.book.Withdraw()
+		sh.abandon(ErrUnavailable)
 	}
 }
 
@@ -251,8 +270,13 @@ func (sh *shard) land(f flight) error {
 
 // decide runs each call through the Book and answers those that are final.
 func (sh *shard) decide(calls []*call) {
+	tooOld := sh.service.now().Add(-holdMax)
 	for i, c := range calls {
 		calls[i] = nil // the slice is used again; the call must not be held by it
+		if c.at < tooOld {
+			sh.finish(c, ErrUnavailable)
+			continue
+		}
 		v := &c.answer.Verdict
 		if c.lookup {
 			c.grant = sh.book.Lookup(c.lay, &c.attempt, c.at, v)
