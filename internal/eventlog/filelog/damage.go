@@ -2,8 +2,10 @@ package filelog
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"regexp"
@@ -61,6 +63,9 @@ func (s *Store) damage(err error) error {
 
 var fileName = regexp.MustCompile(`\b(\d{6,}\.(sst|log|blob)|MANIFEST-\d{6,}|OPTIONS-\d{6,}|marker\.[a-z-]+\.\d+\.\S+)`)
 
+// tableGone is how Pebble says that a table is not there.
+var tableGone = regexp.MustCompile(`file (\d{6,}) \(type sstable\) unknown`)
+
 // blame turns an error of opening the folder into one that names the file
 // that is to blame. wal is the newest write-ahead log there ever was.
 func (s *Store) blame(err error, wal uint64) error {
@@ -74,6 +79,9 @@ func (s *Store) blame(err error, wal uint64) error {
 		if s.corrupt.named.Load() == nil {
 			if f := s.badManifest(); f != "" {
 				return fmt.Errorf("%w: file %s: %w", eventlog.ErrDamaged, f, err)
+			}
+			if m := tableGone.FindStringSubmatch(err.Error()); m != nil {
+				return fmt.Errorf("%w: file %s.sst is missing: %w", eventlog.ErrDamaged, m[1], err)
 			}
 			if p := s.corrupt.last.Load(); p != nil && !errors.Is(err, eventlog.ErrDamaged) {
 				s.corrupt.name(*p)
@@ -117,34 +125,84 @@ func (s *Store) cutFile(wal uint64) string {
 	return newest
 }
 
-// badManifest returns the name of a manifest that can't be read to its end,
-// or "". Pebble itself takes the first record it can't read for the end.
-func (s *Store) badManifest() string {
+// manifest returns the name of the manifest that the marker points to.
+func (s *Store) manifest() string {
 	names, _ := s.opts.FS.List(s.dir)
+	newest := ""
 	for _, name := range names {
-		if !strings.HasPrefix(name, "marker.manifest.") {
-			continue
-		}
-		manifest := name[strings.LastIndex(name, ".")+1:]
-		f, err := s.opts.FS.Open(s.path(manifest))
-		if err != nil {
-			return manifest
-		}
-		defer f.Close()
-		for r := record.NewReader(f, 0); ; {
-			rec, err := r.Next()
-			if err == nil {
-				_, err = io.Copy(io.Discard, rec)
-			}
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return manifest
-			}
+		if strings.HasPrefix(name, "marker.manifest.") {
+			newest = max(newest, name)
 		}
 	}
-	return ""
+	return newest[strings.LastIndex(newest, ".")+1:]
+}
+
+// badManifest returns the manifest's name if it can't be read to its end,
+// else "".
+func (s *Store) badManifest() string {
+	name := s.manifest()
+	f, err := s.opts.FS.Open(s.path(name))
+	if err != nil {
+		return name
+	}
+	defer f.Close()
+	for r := record.NewReader(f, 0); ; {
+		rec, err := r.Next()
+		if err == nil {
+			_, err = io.Copy(io.Discard, rec)
+		}
+		if err == io.EOF {
+			return ""
+		}
+		if err != nil {
+			return name
+		}
+	}
+}
+
+// A manifest is blocks of 32 KiB of chunks (pebble/record): crc32c of what is
+// behind it, masked (4), length (2), type (1), all little-endian, payload.
+const (
+	manifestBlockBytes = 32 << 10
+	chunkHeadBytes     = 7
+)
+
+// checkManifest looks for a chunk of the manifest that is all there and is not
+// what was written. Pebble takes it for the end, and would do with what the
+// write-ahead log still has. One that is short is a torn end: that is no
+// damage, if nothing is missing.
+func (s *Store) checkManifest() error {
+	name := s.manifest()
+	f, err := s.opts.FS.Open(s.path(name))
+	if err != nil {
+		return fmt.Errorf("%w: file %s: %w", eventlog.ErrDamaged, name, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	for pos := 0; len(b) > 0; {
+		block := b[:min(manifestBlockBytes, len(b))]
+		b = b[len(block):]
+		for i := 0; i+chunkHeadBytes <= len(block); {
+			n := int(binary.LittleEndian.Uint16(block[i+4:]))
+			end := i + chunkHeadBytes + n
+			if block[i+6] == 0 && n == 0 {
+				break // the rest of the block is room
+			}
+			if end > len(block) {
+				break // torn
+			}
+			sum := crc32.Checksum(block[i+6:end], castagnoli)
+			if got := binary.LittleEndian.Uint32(block[i:]); got != (sum>>15|sum<<17)+0xa282ead8 {
+				return fmt.Errorf("%w: file %s: the chunk at byte %d was altered", eventlog.ErrDamaged, name, pos+i)
+			}
+			i = end
+		}
+		pos += len(block)
+	}
+	return nil
 }
 
 // checkTables checks every block of every table of the database: also those

@@ -16,7 +16,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -95,11 +94,11 @@ type Store struct {
 	metrics *metrics
 	done    chan struct{} // closed by Close
 	failed  chan struct{} // closed by fail
-	serving atomic.Bool   // set once Open has the database
-	stuck   chan error    // of 1: why Open's database can't write
+	stuck   chan error    // of 1: why the database can't be opened for writing
 
 	mu       sync.Mutex
 	logs     map[eventlog.Name]*logState
+	serving  bool // the database is open for writing
 	closed   bool
 	failure  error          // why failed is closed
 	inside   sync.WaitGroup // calls that use db; Add under mu

@@ -3,6 +3,7 @@ package filelog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -34,17 +35,41 @@ func (g guardedFS) guard(op, name string, err error) error {
 	}
 	wal := strings.HasSuffix(name, ".log")
 	err = fmt.Errorf("%s %s: %w", op, g.FS.PathBase(name), err)
-	if !g.s.serving.Load() {
-		select {
-		case g.s.stuck <- err:
-		default: // Open knows of one already
-		}
+	if g.s.stuckOpening(err) {
 		select {}
 	}
 	if wal {
 		g.s.fatal(err)
 	}
 	return err
+}
+
+// stuckOpening reports whether the store is still being opened, and then tells
+// Open why that fails.
+func (s *Store) stuckOpening(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.serving {
+		return false
+	}
+	select {
+	case s.stuck <- err:
+	default: // Open knows of one already
+	}
+	return true
+}
+
+// serve ends the opening, unless that is stuck.
+func (s *Store) serve() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case err := <-s.stuck:
+		return err
+	default:
+		s.serving = true
+		return nil
+	}
 }
 
 func (g guardedFS) file(f vfs.File, op, name string, err error) (vfs.File, error) {
@@ -87,8 +112,11 @@ func (g guardedFS) Rename(old, name string) error {
 
 func (g guardedFS) Remove(name string) error {
 	err := g.FS.Remove(name)
-	if !g.s.serving.Load() {
-		return g.guard("remove", name, err)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if g.s.stuckOpening(fmt.Errorf("remove %s: %w", g.FS.PathBase(name), err)) {
+		select {}
 	}
 	return err // a file left over is no harm, a write-ahead log neither
 }
@@ -143,6 +171,15 @@ func (readOnlyFS) ReuseForWrite(_, name string, _ vfs.DiskWriteCategory) (vfs.Fi
 }
 
 func (readOnlyFS) MkdirAll(name string, _ os.FileMode) error { return refuse("mkdir", name) }
+
+// Lock takes the lock if there is one to take: nobody has a folder open that
+// has none.
+func (r readOnlyFS) Lock(name string) (io.Closer, error) {
+	if _, err := r.FS.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		return io.NopCloser(nil), nil
+	}
+	return r.FS.Lock(name)
+}
 
 func (r readOnlyFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	f, err := r.FS.Open(name, opts...)

@@ -110,7 +110,7 @@ func (s *Store) open() error {
 		return err
 	}
 	if found.database {
-		if err := s.preflight(list, wal); err != nil {
+		if err := s.preflight(list); err != nil {
 			return s.blame(err, wal)
 		}
 		if s.opts.ReadOnly {
@@ -131,7 +131,10 @@ func (s *Store) open() error {
 // It comes before a database that may write is opened because that one would
 // take a log whose end is cut for one that ends there, write it out so, and
 // drop what could have been repaired.
-func (s *Store) preflight(list []mark, wal uint64) error {
+func (s *Store) preflight(list []mark) error {
+	if err := s.checkManifest(); err != nil {
+		return err
+	}
 	db, err := s.openDB(readOnlyFS{s.opts.FS, s.corrupt}, true)
 	if err != nil {
 		return err
@@ -162,7 +165,6 @@ func (s *Store) openWriting(old bool, list []mark, wal uint64) (err error) {
 	if s.db, err = s.openGuarded(); err != nil {
 		return errors.Join(err, s.marks.file.Close())
 	}
-	s.serving.Store(true)
 	s.marks.syncEvery(s.opts.MarksEvery, s.fail)
 	if err := errors.Join(s.catchUpMarks(list), s.register()); err != nil {
 		s.marks.halt()
@@ -217,7 +219,10 @@ func (s *Store) openGuarded() (*pebble.DB, error) {
 	}()
 	select {
 	case r := <-opened:
-		return r.db, r.err
+		if r.err != nil {
+			return nil, r.err
+		}
+		return r.db, s.serve()
 	case err := <-s.stuck:
 		return nil, err
 	case <-s.failed:
