@@ -119,6 +119,11 @@ func (im *image) encode() []byte {
 	for i := range im.hunts {
 		b = im.hunts[i].append(b)
 	}
+	return seal(b)
+}
+
+// seal appends the hash of b.
+func seal(b []byte) []byte {
 	sum := sha256.Sum256(b)
 	return append(b, sum[:]...)
 }

@@ -88,6 +88,7 @@ func (p *Projection) session(ctx context.Context, skip int) error {
 		}
 	}
 	st.ready = st.behind == 0
+	saved := from.offsets()
 	p.mu.Lock()
 	p.fold, p.live = from.fold, st
 	p.mu.Unlock()
@@ -101,7 +102,6 @@ func (p *Projection) session(ctx context.Context, skip int) error {
 	g.Go(func() error { return pub.run(ctx) })
 	g.Go(func() error { return pub.trim(ctx) })
 	if p.files.path != "" {
-		saved := from.offsets()
 		g.Go(func() error { return p.checkpoint(ctx, saved) })
 	}
 	return g.Wait()

@@ -34,6 +34,7 @@ type publisher struct {
 	w       eventlog.Writer // nil while standing by or between tries
 	standby bool
 	backoff time.Duration
+	retry   time.Time // not before
 	last    time.Time // of the last round
 	head    eventlog.Offset
 	polled  time.Time // standby: when head was looked at
@@ -94,6 +95,9 @@ func (u *publisher) run(ctx context.Context) error {
 // publish opens the log if it must, keeps the pace, and appends what changed.
 // wait is when to try again, if it failed.
 func (u *publisher) publish(ctx context.Context) (wait time.Duration, err error) {
+	if d := time.Until(u.retry); d > 0 {
+		return d, nil
+	}
 	if u.w == nil {
 		w, err := u.p.store.Open(ctx, eventlog.Standings)
 		if err != nil {
@@ -129,13 +133,14 @@ func (u *publisher) failed(err error) (wait time.Duration, _ error) {
 		return 0, err
 	case errors.Is(err, eventlog.ErrFenced):
 		u.close()
-		u.standby, u.pending, u.polled = true, time.Time{}, time.Time{}
+		u.standby, u.pending, u.polled, u.head = true, time.Time{}, time.Time{}, eventlog.Offset{}
 		u.p.opts.Log.Warn("another process publishes standings now: standing by", "err", err)
 		return u.p.opts.Takeover / 5, nil
 	case !errors.Is(err, eventlog.ErrPushback):
 		u.close()
 	}
 	u.backoff = min(max(2*u.backoff, 20*time.Millisecond), time.Second)
+	u.retry = time.Now().Add(u.backoff)
 	u.p.opts.Log.Warn("standings are published late", "retry_in", u.backoff, "err", err)
 	return u.backoff, nil
 }
@@ -189,19 +194,22 @@ func (u *publisher) encode(b *board) []byte {
 // takeOver reports whether this process is to publish again: claims were
 // folded, and nobody has published for Options.Takeover since.
 func (u *publisher) takeOver(ctx context.Context) bool {
-	u.p.published()
+	u.p.standBy()
 	now := time.Now()
 	if now.Sub(u.polled) < u.p.opts.Takeover/5 {
 		return false
 	}
-	first := u.polled.IsZero()
 	u.polled = now
 	st, err := u.p.store.Status(ctx, eventlog.Standings)
 	if err != nil {
 		return false
 	}
-	if first || st.Last != u.head {
+	moved := st.Last != u.head
+	if moved {
 		u.head, u.pending = st.Last, time.Time{}
+	}
+	// A writer begins with all current boards: behind a mere fence there are none.
+	if moved && st.Last.Seq != 0 {
 		u.boards, u.ats = u.p.take(u.boards[:0], u.ats[:0]) // published by the other, or as good as
 		u.p.published()
 		return false
@@ -286,6 +294,14 @@ func (p *Projection) published() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.live.taken = 0
+}
+
+// standBy says that claims folded so far are for another to publish.
+func (p *Projection) standBy() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live.ats = p.live.ats[:0]
+	p.live.oldest, p.live.taken = 0, 0
 }
 
 // untake puts back what take took.
