@@ -63,16 +63,16 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 web: ## builds the page into web/dist
 	@scripts/setup.sh node
-	cd web && npm ci --no-audit --no-fund && npm run build
+	cd web && ../scripts/with-node.sh bash -c 'npm ci --no-audit --no-fund && npm run build'
 
 web-check: ## builds the page again and compares it with the committed bundle
 	@scripts/setup.sh node
-	@scripts/web-check.sh
+	@scripts/with-node.sh scripts/web-check.sh
 
 generate: ## makes generated files anew: words of the cipher, land of the maps, the page
 	@scripts/setup.sh go node words
-	cd web && npm ci --no-audit --no-fund
-	go generate ./...
+	cd web && ../scripts/with-node.sh npm ci --no-audit --no-fund
+	scripts/with-node.sh go generate ./...
 	$(MAKE) web
 
 clean: ## removes what was built; never data
