@@ -26,7 +26,8 @@ type checkpoints struct {
 func (c *checkpoints) prev() string { return c.path + ".prev" }
 
 // write makes b the newest checkpoint, and reports whether the one that was the
-// newest is now the one before it: one that can't be read is not kept.
+// newest is now the one before it: one that can't be read is not kept. The file
+// system may change b.
 func (c *checkpoints) write(b []byte) (rotated bool, err error) {
 	tmp := c.path + ".tmp"
 	f, err := c.fs.Create(tmp, vfs.WriteCategoryUnspecified)

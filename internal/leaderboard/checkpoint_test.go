@@ -81,7 +81,7 @@ func TestCheckpointCrash(t *testing.T) {
 		mem := vfs.NewCrashableMem()
 		c := &checkpoints{fs: mem, path: "lb"}
 		for _, b := range [][]byte{older, older} {
-			if _, err := c.write(b); err != nil {
+			if _, err := c.write(slices.Clone(b)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -96,7 +96,7 @@ func TestCheckpointCrash(t *testing.T) {
 			return nil
 		})
 		faulty := &checkpoints{fs: errorfs.Wrap(mem, inj), path: "lb"}
-		_, err := faulty.write(newer)
+		_, err := faulty.write(slices.Clone(newer))
 		hit := left < 0
 		for crash := range uint64(40) {
 			after := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int([]int{0, 50, 100}[crash%3]), RNG: rand.New(rand.NewPCG(crash, 0))})
@@ -133,7 +133,7 @@ func TestCheckpointDamage(t *testing.T) {
 		mem := vfs.NewMem()
 		c := &checkpoints{fs: mem, path: "lb"}
 		for _, b := range [][]byte{older, newer} {
-			if _, err := c.write(b); err != nil {
+			if _, err := c.write(slices.Clone(b)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -152,7 +152,7 @@ func TestCheckpointDamage(t *testing.T) {
 			t.Fatalf("got %d starts, want the older checkpoint first", len(found))
 		}
 		// The damaged one never pushes out the good one.
-		if rotated, err := c.write(newer); err != nil || rotated {
+		if rotated, err := c.write(slices.Clone(newer)); err != nil || rotated {
 			t.Fatalf("write over a damaged checkpoint: rotated %v, %v", rotated, err)
 		}
 		if b, err := c.read("lb.prev"); err != nil || !bytes.Equal(b, older) {
