@@ -222,3 +222,34 @@ func count(c prometheus.Counter) float64 {
 	}
 	return m.GetCounter().GetValue()
 }
+
+// TestDurableMark: what is in the log and not known to be durable is not paid.
+// A volatile log's mark moves with its fences alone.
+func TestDurableMark(t *testing.T) {
+	store := openStore(t, t.TempDir())
+	if err := store.Provision(t.Context(),
+		eventlog.Spec{Name: eventlog.Shard(0), Volatile: true}, eventlog.Spec{Name: eventlog.Shard(1)}); err != nil {
+		t.Fatal(err)
+	}
+	h := newHistory(t, store, 17)
+	h.write(0, h.claims(3), h.claims(3)) // behind the fence, 1-0
+	h.write(1, h.claims(5))
+	l := openLedger(t, dbPath(t), fast)
+	start(t, l, store)
+	eventually(t, "all that is durable settled", func() bool {
+		m, err := l.Settled(t.Context())
+		return err == nil && m[0] == eventlog.Offset{Epoch: 1} && m[1] == eventlog.Offset{Epoch: 1, Seq: 1}
+	})
+	h.write(1, h.claims(5)) // settled by a transaction that could take the others too
+	eventually(t, "the durable shard settled", func() bool {
+		totals, err := l.Totals(t.Context())
+		return err == nil && totals.Entries >= 10
+	})
+	if totals, err := l.Totals(t.Context()); err != nil || totals.Entries != 10 {
+		t.Errorf("%d entries, %v; want the 10 durable ones", totals.Entries, err)
+	}
+	eventually(t, "the others read", func() bool { return l.Lag() == 2 })
+	h.write(0) // the next fence
+	eventually(t, "all settled", func() bool { return settled(t, l, store, 2) })
+	checkBooks(t, l, store, 2)
+}
