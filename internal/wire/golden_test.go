@@ -111,6 +111,12 @@ func TestGolden(t *testing.T) {
 		t.Errorf("map: %v\n%s", err, cmp.Diff(m, got))
 	}
 
+	course := testCourse()
+	checkGolden(t, "course", AppendCourse(nil, course))
+	if _, got, err := DecodeMapsRecord(readGolden(t, "course")); err != nil || !cmp.Equal(got, course) {
+		t.Errorf("course: %v\n%s", err, cmp.Diff(course, got))
+	}
+
 	board := goldenBoard(t)
 	checkGolden(t, "board", AppendBoard(nil, board))
 	if got, err := DecodeBoard(readGolden(t, "board")); err != nil || !cmp.Equal(got, board) {
