@@ -7,7 +7,9 @@
 package mapgen
 
 import (
+	"cmp"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"github.com/veltrix/cairn"
@@ -33,6 +35,11 @@ type Field struct {
 	precision int
 	runs      []run // in the order of the cells, not adjacent
 	size      uint64
+
+	// Where to look for a cell's run: cell i is in a run of
+	// jump[i>>shift] … jump[i>>shift+1].
+	jump  []uint32
+	shift int
 }
 
 // A run is cells whose bits follow on each other.
@@ -65,6 +72,7 @@ func NewField(h cairn.Hunt) (*Field, error) {
 	case f.size < b.tiles:
 		return nil, tooSmall(h, f)
 	}
+	f.index()
 	return f, nil
 }
 
@@ -99,15 +107,7 @@ func (f *Field) Has(c cairn.Cell) bool {
 	if c.Precision() != f.precision {
 		return false
 	}
-	i, exact := slices.BinarySearchFunc(f.runs, c.Bits(), func(r run, bits uint64) int {
-		switch {
-		case r.from < bits:
-			return -1
-		case r.from > bits:
-			return 1
-		}
-		return 0
-	})
+	i, exact := slices.BinarySearchFunc(f.runs, c.Bits(), func(r run, b uint64) int { return cmp.Compare(r.from, b) })
 	if exact {
 		return true
 	}
@@ -124,7 +124,8 @@ func (f *Field) length(i int) uint64 {
 
 // cell returns valid cell i, 0 ≤ i < size.
 func (f *Field) cell(i uint64) cairn.Cell {
-	lo, hi := 0, len(f.runs) // the run is in [lo, hi)
+	at := i >> f.shift
+	lo, hi := int(f.jump[at]), int(f.jump[at+1])+1 // the run is in [lo, hi)
 	for hi-lo > 1 {
 		mid := int(uint(lo+hi) / 2)
 		if f.runs[mid].index <= i {
@@ -135,6 +136,23 @@ func (f *Field) cell(i uint64) cairn.Cell {
 	}
 	r := f.runs[lo]
 	return cairn.CellOfBits(r.from+i-r.index, f.precision)
+}
+
+// index makes jump: about as many entries as there are runs, so that a cell's
+// run is found in a step or two, and not in as many as runs have binary digits.
+func (f *Field) index() {
+	if f.size == 0 {
+		return
+	}
+	f.shift = max(0, bits.Len64(f.size)-bits.Len(uint(len(f.runs))))
+	f.jump = make([]uint32, (f.size-1)>>f.shift+2)
+	r := 0
+	for k := range f.jump {
+		for r+1 < len(f.runs) && f.runs[r+1].index <= uint64(k)<<f.shift {
+			r++
+		}
+		f.jump[k] = uint32(r)
+	}
 }
 
 // A builder finds the cells of a field.

@@ -33,6 +33,7 @@ func TestFieldEqualsBruteForce(t *testing.T) {
 			}
 			for p := 1; p <= 4; p++ {
 				f := b.build(p)
+				f.index()
 				n := uint64(0)
 				for v := range uint64(1) << (5 * p) {
 					c := cairn.CellOfBits(v, p)

@@ -35,7 +35,12 @@ var land = sync.OnceValue(func() *landMask {
 // their bits: the cells below a shorter geohash are neighbours in it.
 type landMask struct {
 	words [1 << (5 * landPrecision) / 64]uint64
+	sums  [landSums + 1][]uint32 // by precision and bits: how many of the cells below are land
 }
+
+// landSums is the finest precision whose counts are kept; below it, a count is
+// of at most sixteen words.
+const landSums = 3
 
 // decodeLand reads what landgen wrote.
 func decodeLand(file []byte) (*landMask, error) {
@@ -63,7 +68,27 @@ func decodeLand(file []byte) (*landMask, error) {
 	if at != cells {
 		return nil, fmt.Errorf("has %d cells, want %d", at, cells)
 	}
+	m.sum()
 	return m, nil
+}
+
+// sum works out the sums.
+func (m *landMask) sum() {
+	for p := landSums; p >= 0; p-- {
+		m.sums[p] = make([]uint32, 1<<(5*p))
+		for i := range m.sums[p] {
+			if p == landSums {
+				of := len(m.words) >> (5 * p)
+				for _, w := range m.words[i*of : (i+1)*of] {
+					m.sums[p][i] += uint32(bits.OnesCount64(w))
+				}
+				continue
+			}
+			for _, n := range m.sums[p+1][i*32 : (i+1)*32] {
+				m.sums[p][i] += n
+			}
+		}
+	}
 }
 
 // set makes the cells in [from, to) land.
@@ -80,13 +105,10 @@ func (m *landMask) set(from, to uint64) {
 func (m *landMask) count(c cairn.Cell) (isLand, of uint64) {
 	c = c.Prefix(landPrecision)
 	of = 1 << (5 * (landPrecision - c.Precision()))
-	from := c.Bits() * of
-	if of < 64 {
-		w := m.words[from/64] >> (from % 64) & (1<<of - 1)
-		return uint64(bits.OnesCount64(w)), of
+	if p := c.Precision(); p <= landSums {
+		return uint64(m.sums[p][c.Bits()]), of
 	}
-	for _, w := range m.words[from/64 : (from+of)/64] {
-		isLand += uint64(bits.OnesCount64(w))
-	}
-	return isLand, of
+	from := c.Bits() * of // 32 cells or one, within a word
+	w := m.words[from/64] >> (from % 64) & (1<<of - 1)
+	return uint64(bits.OnesCount64(w)), of
 }

@@ -2,6 +2,7 @@ package mapgen
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ type rig struct {
 	reg     *prometheus.Registry
 	gen     *Generator
 	stop    func()
+	folds   map[cairn.HuntID]*mapsFold
 }
 
 const rigShards = 3
@@ -44,7 +46,7 @@ const rigShards = 3
 func newRig(t tb) *rig {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &rig{t: t, ctx: ctx, reg: prometheus.NewRegistry()}
+	r := &rig{t: t, ctx: ctx, reg: prometheus.NewRegistry(), folds: map[cairn.HuntID]*mapsFold{}}
 	r.micros.Store(1_800_000_000_000_000)
 	store, err := filelog.Open("rig", filelog.Options{FS: vfs.NewMem()})
 	r.must(err)
@@ -209,47 +211,60 @@ func (l *running) left() cairn.Micro {
 	return l.courses["test"].purse.left
 }
 
-// maps folds the maps log from its start, and holds it to what followers may
-// rely on: each tick of a hunt once, in order, chained, as Make makes it.
+// A mapsFold is what a follower has of the maps log so far.
+type mapsFold struct {
+	at    eventlog.Offset
+	fold  wire.MapFold
+	field *Field
+	all   []*cairn.Map
+}
+
+// maps returns all maps of a hunt in the maps log, and holds them to what
+// followers may rely on: each tick once, in order, chained, as Make makes it.
 func (r *rig) maps(h cairn.Hunt) []*cairn.Map {
 	r.t.Helper()
 	st, err := r.store.Status(r.ctx, eventlog.Maps)
 	r.must(err)
-	f, err := r.store.Follow(r.ctx, eventlog.Maps, eventlog.Offset{})
+	m := r.folds[h.Name]
+	if m == nil {
+		m = &mapsFold{}
+		m.field, err = NewField(h)
+		r.must(err)
+		r.folds[h.Name] = m
+	}
+	f, err := r.store.Follow(r.ctx, eventlog.Maps, m.at)
 	r.must(err)
 	defer f.Close()
-	field, err := NewField(h)
-	r.must(err)
-	var all []*cairn.Map
-	var fold wire.MapFold
-	for at := (eventlog.Offset{}); at.Less(st.Last); {
+	for m.at.Less(st.Last) {
 		recs, _, err := f.Next(r.ctx)
 		r.must(err)
 		for i := range recs {
-			at = recs[i].Offset
-			if recs[i].Kind != eventlog.Data {
-				continue
+			if m.at = recs[i].Offset; recs[i].Kind == eventlog.Data {
+				r.must(m.apply(h, recs[i].Body))
 			}
-			m, err := fold.Apply(recs[i].Body)
-			r.must(err)
-			if m == nil || m.Hunt != h.Name {
-				continue
-			}
-			prev := cairn.Digest{}
-			if n := len(all); n > 0 {
-				prev = all[n-1].Digest
-				if m.Tick <= all[n-1].Tick {
-					r.t.Fatalf("tick %d after tick %d", m.Tick, all[n-1].Tick)
-				}
-			}
-			h.Shards = m.Shards
-			if again := field.Make(testKey, &h, m.Tick, m.Budget, prev); again.Digest != m.Digest {
-				r.t.Fatalf("tick %d: digest %v of the log, want %v as made again", m.Tick, m.Digest, again.Digest)
-			}
-			all = append(all, m)
 		}
 	}
-	return all
+	return m.all
+}
+
+func (m *mapsFold) apply(h cairn.Hunt, body []byte) error {
+	x, err := m.fold.Apply(body)
+	if err != nil || x == nil || x.Hunt != h.Name {
+		return err
+	}
+	prev := cairn.Digest{}
+	if n := len(m.all); n > 0 {
+		prev = m.all[n-1].Digest
+		if x.Tick <= m.all[n-1].Tick {
+			return fmt.Errorf("tick %d after tick %d", x.Tick, m.all[n-1].Tick)
+		}
+	}
+	h.Shards = x.Shards
+	if again := m.field.Make(testKey, &h, x.Tick, x.Budget, prev); again.Digest != x.Digest {
+		return fmt.Errorf("tick %d: digest %v of the log, want %v as made again", x.Tick, x.Digest, again.Digest)
+	}
+	m.all = append(m.all, x)
+	return nil
 }
 
 // claim makes a player win tiles of m at the clock's time.
