@@ -40,7 +40,7 @@ func (c claimed) offset() eventlog.Offset { return eventlog.Offset{Epoch: c.Epoc
 // A world is a data folder with a little history in it, made by the real log
 // and the real ledger, and what the test knows of it.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	rnd  *rand.Rand
 	hunt cairn.Hunt
@@ -54,7 +54,7 @@ func (w *world) ledger() string { return filepath.Join(w.dir, "ledger.db") }
 
 // newWorld makes the history: a hunt goes live, maps are emitted, players
 // claim tiles in several epochs a shard, and the ledger settles it all.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, dir: t.TempDir(), rnd: rand.New(rand.NewPCG(1, 2))}
 	store := w.openLogs()
 	defer store.Close()
@@ -146,9 +146,9 @@ func (w *world) newMap(hunt cairn.HuntID, tick cairn.Tick, prev cairn.Digest) *c
 	opens := cairn.InstantOf(time.Unix(int64(tick), 0))
 	m := &cairn.Map{MapHeader: cairn.MapHeader{
 		Hunt: hunt, Tick: tick, Opens: opens, Closes: opens.Add(time.Duration(w.hunt.Lifetime)),
-		Shards: shards, Tiles: tiles, Budget: w.hunt.Reward.Budget, Prev: prev,
+		Shards: shards, Tiles: w.hunt.TilesPerMap, Budget: w.hunt.Reward.Budget, Prev: prev,
 	}}
-	for range tiles {
+	for range w.hunt.TilesPerMap {
 		r := cairn.Micro(100 + w.rnd.IntN(4900))
 		m.Offer += r
 		m.Tiles = append(m.Tiles, cairn.Tile{Cell: cairn.CellOfBits(w.rnd.Uint64N(1<<35), 7), Reward: r, Puzzle: cairn.Tap})
@@ -210,7 +210,12 @@ func (w *world) play(store eventlog.Store) {
 }
 
 // claim takes a shard over and appends claims, a few in a record.
-func (w *world) claim(store eventlog.Store, shard int, cs []cairn.Claim) (won []claimed) {
+func (w *world) claim(store eventlog.Store, shard int, cs []cairn.Claim) []claimed {
+	w.t.Helper()
+	return w.claimBy(store, shard, cs, func() int { return 1 + w.rnd.IntN(2) })
+}
+
+func (w *world) claimBy(store eventlog.Store, shard int, cs []cairn.Claim, each func() int) (won []claimed) {
 	w.t.Helper()
 	wr, err := store.Open(context.Background(), eventlog.Shard(shard))
 	if err != nil {
@@ -218,7 +223,7 @@ func (w *world) claim(store eventlog.Store, shard int, cs []cairn.Claim) (won []
 	}
 	defer wr.Close()
 	for len(cs) > 0 {
-		n := min(1+w.rnd.IntN(2), len(cs))
+		n := min(each(), len(cs))
 		o, err := wr.Append(context.Background(), wire.AppendClaims(nil, cs[:n]), wr.Fence())
 		if err != nil {
 			w.t.Fatal(err)

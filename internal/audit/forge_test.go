@@ -53,7 +53,7 @@ func (w *world) forge(log eventlog.Name, relink bool, edit func([]eventlog.Recor
 	check(w.t, db.Close())
 }
 
-func readAll(t *testing.T, db *pebble.DB, log eventlog.Name) (recs []eventlog.Record) {
+func readAll(t testing.TB, db *pebble.DB, log eventlog.Name) (recs []eventlog.Record) {
 	t.Helper()
 	it, err := db.NewIter(&pebble.IterOptions{
 		LowerBound: append([]byte("r"+string(log)), 0),
@@ -83,7 +83,7 @@ func offsetAt(b []byte) eventlog.Offset {
 	return eventlog.Offset{Epoch: binary.BigEndian.Uint64(b), Seq: binary.BigEndian.Uint64(b[8:])}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

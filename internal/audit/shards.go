@@ -184,6 +184,9 @@ func (s *shardState) fold(ctx context.Context, p cairn.Place, o eventlog.Offset,
 		s.found.claim(s.log, p, "tile %s is claimed here again, by player %s: a tile has one claim", c.TileRef, c.Player)
 	} else {
 		s.v.claims[c.Hunt] += c.Reward
+		for _, b := range s.v.boards[c.Hunt] {
+			b.add(p, o, c)
+		}
 	}
 	settled := !s.sums.Offset.Less(o)
 	switch {

@@ -32,7 +32,7 @@ type Options struct {
 
 // A Progress says how far Verify has come. Its counts only grow.
 type Progress struct {
-	Doing   string // "control", "maps", "claims", "standings" or "ledger"
+	Doing   string // "control", "maps", "standings", "claims" or "ledger"
 	Records int64
 	Claims  int64
 	Entries int64 // of the ledger
@@ -54,6 +54,7 @@ func Verify(ctx context.Context, store eventlog.Store, led *ledger.Ledger, opts 
 		oldest: map[cairn.HuntID]cairn.Tick{},
 		claims: map[cairn.HuntID]cairn.Micro{},
 		strays: map[cairn.TileRef]cairn.Place{},
+		boards: map[cairn.HuntID][]*boardCheck{},
 	}
 	if v.opts.ListMax <= 0 {
 		v.opts.ListMax = 100
@@ -100,10 +101,11 @@ type verifier struct {
 	mapsLog *reader                     // nil if there is no maps log
 
 	mu     sync.Mutex
-	claims map[cairn.HuntID]cairn.Micro  // Σ of the claims that hold their tile
-	strays map[cairn.TileRef]cairn.Place // claims of tiles whose map is not known
-	loaded []*mapState                   // maps whose tiles are in memory
-	ledErr error                         // the ledger can't be read any further
+	claims map[cairn.HuntID]cairn.Micro   // Σ of the claims that hold their tile
+	strays map[cairn.TileRef]cairn.Place  // claims of tiles whose map is not known
+	boards map[cairn.HuntID][]*boardCheck // the newest of each key
+	loaded []*mapState                    // maps whose tiles are in memory
+	ledErr error                          // the ledger can't be read any further
 
 	report Report
 }
@@ -121,7 +123,7 @@ func (v *verifier) run(ctx context.Context, led *ledger.Ledger) error {
 	}
 	readers := map[eventlog.Name]*reader{}
 	slices.Sort(names)
-	slices.Reverse(names) // shards before maps before control: what a claim refers to is then there
+	slices.Reverse(names) // what refers to others before those: standings, shards, maps, control
 	for _, name := range names {
 		st, err := v.store.Status(ctx, name)
 		if err != nil {
@@ -149,11 +151,15 @@ func (v *verifier) run(ctx context.Context, led *ledger.Ledger) error {
 	if err := v.foldMaps(ctx, readers[eventlog.Maps]); err != nil {
 		return err
 	}
+	if err := v.foldStandings(ctx, readers[eventlog.Standings]); err != nil {
+		return err
+	}
 	if err := v.foldShards(ctx); err != nil {
 		return err
 	}
+	v.standings()
 	for _, name := range slices.Sorted(maps.Keys(readers)) {
-		if _, isShard := shardID(name); isShard || name == eventlog.Control || name == eventlog.Maps {
+		if _, isShard := shardID(name); isShard || name == eventlog.Control || name == eventlog.Maps || name == eventlog.Standings {
 			continue
 		}
 		if err := v.walk(ctx, readers[name]); err != nil {

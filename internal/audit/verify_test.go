@@ -377,7 +377,7 @@ func TestLive(t *testing.T) {
 	go func() { ran <- led.Run(ctx, store) }()
 	go func() {
 		defer close(played)
-		for i := ticks; i < ticks+8; i++ {
+		for i := ticks; i < ticks+4; i++ {
 			m := w.newMap(name, tick0+cairn.Tick(i), w.prev())
 			w.emit(store, m)
 			w.maps = append(w.maps, m)
