@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/veltrix/cairn"
@@ -226,4 +227,32 @@ var ledgerDamages = []damage{
 		w.sql("UPDATE offsets SET chain = x'00' WHERE shard = 2")
 		return []string{"ledger.db: …chain hash of shard 2 has 1 bytes"}
 	}, true},
+	ledgerFile("pages overwritten", func(b []byte) []byte {
+		for i := 8 * 4096; i < len(b)-4096; i++ {
+			b[i] = 0xa5
+		}
+		return b
+	}),
+	ledgerFile("header overwritten", func(b []byte) []byte {
+		copy(b, "not a database at all")
+		return b
+	}),
+	ledgerFile("cut short", func(b []byte) []byte { return b[:len(b)/2] }),
+	{"file is gone", func(w *world) []string {
+		check(w.t, os.Remove(w.ledger()))
+		return []string{"store: …" + w.ledger()}
+	}, false},
+}
+
+// ledgerFile damages the database's file and wants it named.
+func ledgerFile(name string, do func([]byte) []byte) damage {
+	return damage{"file: " + name, func(w *world) []string {
+		b, err := os.ReadFile(w.ledger())
+		check(w.t, err)
+		if len(b) < 20*4096 {
+			w.t.Fatalf("ledger of %d bytes is too small to damage", len(b))
+		}
+		check(w.t, os.WriteFile(w.ledger(), do(b), 0o600))
+		return []string{w.ledger()}
+	}, true}
 }
