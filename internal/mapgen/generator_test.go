@@ -3,6 +3,8 @@ package mapgen
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,33 +151,39 @@ func TestTakeover(t *testing.T) {
 func TestRace(t *testing.T) {
 	r := rigOf(t)
 	h := r.hunt(cairn.Hunt{Reward: cairn.Reward{Min: 1, Max: 9, Budget: 100_000}})
-	fenced := make(chan int, 2)
+	// They go on for a minute of the clock, and until they have fenced each
+	// other out a few times.
 	const until = 60
+	var fenced atomic.Int64
+	deadline := time.Now().Add(20 * time.Second)
+	on := func() bool {
+		return (r.now().Unix() < 1_800_000_000+until || fenced.Load() < 6) && time.Now().Before(deadline)
+	}
+	var wg sync.WaitGroup
 	for range 2 {
-		go func() {
-			n := 0
-			defer func() { fenced <- n }()
-			for r.now().Unix() < 1_800_000_000+until {
+		wg.Go(func() {
+			for on() {
 				l, err := r.gen.open(r.ctx)
 				if err != nil {
-					continue // fenced out between its fence and its first look
+					t.Error(err)
+					return
 				}
-				for err == nil && r.now().Unix() < 1_800_000_000+until {
+				for err == nil && on() {
 					_, err = l.step(r.ctx)
 					r.advance(100 * time.Millisecond)
 				}
 				if errors.Is(err, eventlog.ErrFenced) {
-					n++
+					fenced.Add(1)
 				} else if err != nil {
 					t.Error(err)
 				}
 				l.close()
 			}
-		}()
+		})
 	}
-	n := <-fenced + <-fenced
-	if n == 0 {
-		t.Error("none was ever fenced out: there was no race")
+	wg.Wait()
+	if n := fenced.Load(); n < 6 {
+		t.Errorf("they were fenced out %d times in 20s, want 6", n)
 	}
 	first := cairn.Tick(1_800_000_001)
 	ms := r.maps(h)
