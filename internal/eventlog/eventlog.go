@@ -238,6 +238,7 @@ type Store interface {
 	// Follow returns a follower whose first record is the one directly behind
 	// after. The zero Offset is before the genesis. ErrTrimmed if records
 	// behind after are gone; ErrDiverged if after is not an offset of this log.
+	// Status.Base is where to follow from to read all that there is.
 	Follow(ctx context.Context, log Name, after Offset) (Follower, error)
 
 	// Trim drops records before the given offset, never the newest one, and
@@ -254,7 +255,8 @@ type Writer interface {
 	Fence() Offset
 
 	// From returns the from of the last record before the fence: whoever takes
-	// over reads from there up to Fence. Zero means from the start.
+	// over reads from that record, so follows from its Before, up to Fence.
+	// Zero means from the start.
 	From() Offset
 
 	// Append makes body one record and returns its offset once it is
@@ -262,7 +264,7 @@ type Writer interface {
 	// the record: the oldest record that whoever takes over needs to read.
 	// Body is not kept. Errors: ErrFenced and ErrUnknown end the writer;
 	// ErrTooLarge and ErrPushback reject this record only. If ctx ends while
-	// the outcome is open, that is ErrUnknown.
+	// the outcome is open, that is ErrUnknown; before, ErrPushback and ctx's.
 	Append(ctx context.Context, body []byte, from Offset) (Offset, error)
 
 	// Close releases the writer. It does not fence.

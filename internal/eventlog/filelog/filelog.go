@@ -96,6 +96,9 @@ type Store struct {
 	failed  chan struct{} // closed by fail
 	stuck   chan error    // of 1: why the database can't be opened for writing
 
+	jobs    chan job       // taken by workers that have nothing to do
+	workers sync.WaitGroup // each writes records for whoever appends
+
 	mu       sync.Mutex
 	logs     map[eventlog.Name]*logState
 	serving  bool // the database is open for writing
@@ -176,6 +179,7 @@ func (s *Store) Close() error {
 // shut waits for the calls inside and closes what is open.
 func (s *Store) shut() error {
 	s.inside.Wait()
+	s.workers.Wait()
 	err := s.db.Close()
 	if s.marks != nil {
 		err = errors.Join(err, s.marks.close())

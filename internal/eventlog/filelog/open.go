@@ -27,6 +27,7 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 		done:    make(chan struct{}),
 		failed:  make(chan struct{}),
 		stuck:   make(chan error, 1),
+		jobs:    make(chan job),
 	}
 	disk := opts.FS
 	if opts.ReadOnly {

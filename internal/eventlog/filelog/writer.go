@@ -132,17 +132,14 @@ func (s *Store) commit(ctx context.Context, l *logState, r *eventlog.Record, syn
 		return err
 	}
 	// The database can't be told to stop waiting, and may end the goroutine's
-	// work for good where it fails (fatal): it gets one of its own.
+	// work for good where it fails (fatal): it gets one that can be spared.
 	outcome := make(chan error, 1)
-	go func() {
-		defer s.inside.Done()
-		defer l.release()
-		err := s.write(l, r, sync)
-		if err != nil {
-			s.fail(fmt.Errorf("log %s: record %v: %w", l.name, r.Offset, err))
-		}
-		outcome <- err
-	}()
+	j := job{l, r, sync, outcome}
+	select {
+	case s.jobs <- j:
+	default: // all are at work
+		s.workers.Go(func() { s.work(j) })
+	}
 	select {
 	case err := <-outcome:
 		if err != nil {
@@ -154,6 +151,37 @@ func (s *Store) commit(ctx context.Context, l *logState, r *eventlog.Record, syn
 	case <-s.failed:
 		return fmt.Errorf("%w: record %v: %w", eventlog.ErrUnknown, r.Offset, s.failureErr())
 	}
+}
+
+// A job is one record to write, by whoever holds its log's turn.
+type job struct {
+	l       *logState
+	r       *eventlog.Record
+	sync    bool
+	outcome chan<- error
+}
+
+// work writes j and then what else comes, until Close. Goroutines are kept
+// because a new one has to grow its stack first: a quarter of the time.
+func (s *Store) work(j job) {
+	for {
+		s.do(j)
+		select {
+		case j = <-s.jobs:
+		case <-s.done:
+			return
+		}
+	}
+}
+
+func (s *Store) do(j job) {
+	err := s.write(j.l, j.r, j.sync)
+	if err != nil {
+		s.fail(fmt.Errorf("log %s: record %v: %w", j.l.name, j.r.Offset, err))
+	}
+	j.l.release() // before the caller, who may be back at once
+	s.inside.Done()
+	j.outcome <- err
 }
 
 var (
