@@ -82,8 +82,7 @@ func lockFolder(dir string, disk vfs.FS) (*pebble.Lock, error) {
 	switch {
 	case err == nil:
 		return lock, nil
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && !errors.Is(err, fs.ErrPermission),
-		strings.Contains(err.Error(), "lock held by current process"), strings.Contains(err.Error(), "resource temporarily unavailable"):
+	case errors.Is(err, syscall.EAGAIN), strings.Contains(err.Error(), "lock held by current process"):
 		return nil, fmt.Errorf("%w: end that one first, or give this one another folder", eventlog.ErrInUse)
 	}
 	return nil, fmt.Errorf("lock: %w", err)

@@ -3,6 +3,7 @@ package filelog
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -148,55 +149,21 @@ func (s *Store) trim(l *logState, before eventlog.Offset) error {
 	if l.last.Offset.Less(before) {
 		before = l.last.Offset
 	}
-	old := l.base
-	l.mu.Unlock()
-
-	var lastGone eventlog.Record
 	lower := eventlog.GenesisOffset
-	if lower.Less(old.offset) {
-		lower = old.offset
+	if lower.Less(l.base.offset) {
+		lower = l.base.offset
 	}
-	lower.Seq++ // behind the genesis or what is gone already
-	if !lower.Less(before) && lower != before {
+	l.mu.Unlock()
+	lower.Seq++ // behind the genesis, or what is gone already
+	gone, first, err := s.border(l.name, lower, before)
+	if err != nil {
+		return s.damage(err)
+	}
+	if gone.offset.IsZero() {
 		return nil
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{
-		LowerBound: appendRecordKey(nil, l.name, lower),
-		UpperBound: recordsTo(l.name),
-	})
-	if err != nil {
-		return s.damage(err)
-	}
-	defer it.Close()
-	cut := appendRecordKey(nil, l.name, before)
-	if !it.SeekLT(cut) {
-		if err := it.Error(); err != nil {
-			return s.damage(err)
-		}
-		return nil
-	}
-	o, err := recordKeyOffset(it.Key())
-	if err != nil {
-		return s.damage(err)
-	}
-	v, err := it.ValueAndErr()
-	if err != nil {
-		return s.damage(err)
-	}
-	if err := decodeRecord(&lastGone, o, v); err != nil {
-		return s.damage(fmt.Errorf("record %v: %w", o, err))
-	}
-	gone := base{lastGone.Offset, lastGone.Chain}
-	if !it.Next() {
-		return s.damage(fmt.Errorf("no record behind %v: %w", o, it.Error()))
-	}
-	first, err := recordKeyOffset(it.Key())
-	if err != nil {
-		return s.damage(err)
-	}
-
 	b := s.db.NewBatch()
-	if err := b.DeleteRange(appendRecordKey(nil, l.name, lower), cut, nil); err != nil {
+	if err := b.DeleteRange(appendRecordKey(nil, l.name, lower), appendRecordKey(nil, l.name, before), nil); err != nil {
 		return err
 	}
 	if err := b.Set(appendKey(nil, keyBase, l.name), gone.appendTo(nil), nil); err != nil {
@@ -212,4 +179,29 @@ func (s *Store) trim(l *logState, before eventlog.Offset) error {
 		return err
 	}
 	return nil
+}
+
+// border returns the last record in [lower, before), as the base it will be,
+// and the offset of the one behind it. The zero base if there is none.
+func (s *Store) border(log eventlog.Name, lower, before eventlog.Offset) (gone base, first eventlog.Offset, err error) {
+	if !lower.Less(before) {
+		return base{}, eventlog.Offset{}, nil
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: appendRecordKey(nil, log, lower), UpperBound: recordsTo(log)})
+	if err != nil {
+		return base{}, eventlog.Offset{}, err
+	}
+	defer it.Close()
+	if !it.SeekLT(appendRecordKey(nil, log, before)) {
+		return base{}, eventlog.Offset{}, it.Error()
+	}
+	r, err := recordAt(it)
+	if err != nil {
+		return base{}, eventlog.Offset{}, err
+	}
+	if !it.Next() {
+		return base{}, eventlog.Offset{}, fmt.Errorf("no record behind %v: %w", r.Offset, errors.Join(errCut, it.Error()))
+	}
+	first, err = recordKeyOffset(it.Key())
+	return base{r.Offset, r.Chain}, first, err
 }
