@@ -30,8 +30,10 @@ var below = map[string][]string{
 	"internal/audit":            {".", "internal/eventlog", "internal/wire", "internal/ledger"},
 	"internal/load":             {".", "internal/wire", "internal/puzzle"},
 	"web":                       {},
-	"internal/server": {".", "internal/eventlog", "internal/wire", "internal/puzzle", "internal/control", "internal/mapgen",
-		"internal/claim", "internal/broadcast", "internal/leaderboard", "internal/ledger", "web"},
+	"internal/server": {
+		".", "internal/eventlog", "internal/wire", "internal/puzzle", "internal/control", "internal/mapgen",
+		"internal/claim", "internal/broadcast", "internal/leaderboard", "internal/ledger", "web",
+	},
 }
 
 // TestDoors holds the one-way doors between the rooms. cmd/cairn, the wiring,

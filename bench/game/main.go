@@ -110,7 +110,7 @@ func measure(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer g.cmd.Process.Kill()
+	defer g.kill()
 	if err := g.load(ctx, bin, o, &res); err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func start(bin, dir, data string, o options) (*game, error) {
 	if g.admin == "" {
 		return nil, errors.New("cairn up did not print where it is")
 	}
-	go io.Copy(io.Discard, out)
+	go func() { _, _ = io.Copy(io.Discard, out) }() // so that it never waits for a reader
 	for range 600 {
 		if resp, err := http.Get(g.admin + "/readyz"); err == nil {
 			resp.Body.Close()
@@ -278,6 +278,13 @@ func bounds(f *dto.MetricFamily) quantiles {
 	}
 	q.P50, q.P99, q.P999 = find(0.5), find(0.99), find(0.999)
 	return q
+}
+
+// kill ends what stop did not.
+func (g *game) kill() {
+	if g.cmd.ProcessState == nil {
+		_ = g.cmd.Process.Kill() // it may just have ended
+	}
 }
 
 func (g *game) stop() error {

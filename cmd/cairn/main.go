@@ -108,7 +108,7 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 	_ = l.UnmarshalText([]byte(level)) // one of the flag's enum
 	f, isFile := w.(*os.File)
 	if format == "text" || format == "auto" && isFile && term.IsTerminal(int(f.Fd())) {
-		return slog.New(tint.NewHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly}))
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly}))
 	}
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l}))
 }

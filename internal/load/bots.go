@@ -138,7 +138,7 @@ func (c *crew) pick() (m *treasureMap, tile int, ok bool) {
 		}
 		tile = rand.IntN(len(m.Tiles))
 		k := tileKey{m.Tick, m.Tiles[tile].Index}
-		left := m.Closes.Time().Sub(time.Now())
+		left := time.Until(m.Closes.Time())
 		if !c.gone[k] && left > 2*think[m.Tiles[tile].Puzzle] {
 			c.gone[k] = true
 			return m, tile, true

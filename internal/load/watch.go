@@ -35,7 +35,7 @@ func (r *run) connect(ctx, life context.Context, wg *sync.WaitGroup) error {
 		wg.Go(func() {
 			defer stop()
 			defer s.conn.Close()
-			if err := s.read(); err != nil && life.Err() == nil {
+			if err := s.read(); life.Err() == nil {
 				r.stats.dropped.Add(1)
 				r.opts.Log.Debug("socket ended", "err", err)
 			}
@@ -88,7 +88,7 @@ func (r *run) dial(ctx context.Context) (*socket, error) {
 	return s, nil
 }
 
-// read takes frames until the connection ends.
+// read takes frames until the connection ends, and returns why.
 func (s *socket) read() error {
 	var buf []byte
 	answer := wsutil.ControlFrameHandler(s.conn, ws.StateClientSide)

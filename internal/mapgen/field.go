@@ -16,8 +16,8 @@ import (
 )
 
 // The rule of precision. A field's cells are the coarsest, of precision
-// precisionUsual at most, of which there are spare times as many as a map has
-// tiles. Where a region is so small that there are not, they are the coarsest
+// precisionUsual at most, of which there are spare times as many as tiles are
+// open at once, so that open tiles seldom share a cell. Where a region is so small that there are not, they are the coarsest
 // finer ones of which there are as many as a map has tiles.
 const (
 	precisionUsual = 8 // 38 m × 19 m at the equator
@@ -60,6 +60,7 @@ func NewField(h cairn.Hunt) (*Field, error) {
 		return nil, err
 	}
 	b := &builder{area: a, tiles: uint64(h.TilesPerMap)}
+	b.roomy = spare * b.tiles * uint64((h.Lifetime+h.Tick-1)/h.Tick)
 	if h.Mask == cairn.MaskLand {
 		b.land = land()
 	}
@@ -159,7 +160,8 @@ func (f *Field) index() {
 type builder struct {
 	area  area
 	land  *landMask // nil takes every cell
-	tiles uint64
+	tiles uint64    // of a map: fewer cells won't do
+	roomy uint64    // so many cells are enough
 
 	field *Field // of the precision that is being built
 	next  uint64 // the bits that would go on with its last run
@@ -172,7 +174,7 @@ type builder struct {
 // looksMax, the field is not whole.
 func (b *builder) search() *Field {
 	for p := 1; p <= precisionUsual; p++ {
-		if f := b.build(p); f.size >= spare*b.tiles || b.looks > looksMax {
+		if f := b.build(p); f.size >= b.roomy || b.looks > looksMax {
 			return f
 		}
 	}
