@@ -163,7 +163,7 @@ func (s *Store) openWriting(old bool, list []mark, wal uint64) (err error) {
 		return errors.Join(err, s.marks.file.Close())
 	}
 	if s.db, err = s.openGuarded(); err != nil {
-		return errors.Join(err, s.marks.file.Close())
+		return err // the high-water file stays open: what hangs may write there
 	}
 	s.marks.syncEvery(s.opts.MarksEvery, s.fail)
 	if err := errors.Join(s.catchUpMarks(list), s.register()); err != nil {
