@@ -8,7 +8,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/term"
+
 	"github.com/veltrix/cairn/internal/audit"
+	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/eventlog/filelog"
 	"github.com/veltrix/cairn/internal/ledger"
 )
@@ -44,8 +47,11 @@ func (v verifyCmd) Run(p *program) error {
 
 func (v verifyCmd) verify(p *program) (*audit.Report, error) {
 	store, err := filelog.Open(filepath.Join(v.Data, logDir), filelog.Options{ReadOnly: true, Log: p.log})
+	if errors.Is(err, eventlog.ErrInUse) {
+		return nil, err // that says nothing of the data
+	}
 	if err != nil {
-		return nil, err
+		return audit.OfError(err), nil
 	}
 	defer store.Close()
 	path := filepath.Join(v.Data, ledgerFile)
@@ -54,8 +60,19 @@ func (v verifyCmd) verify(p *program) (*audit.Report, error) {
 	}
 	led, err := ledger.Open(p.ctx, "sqlite:"+path, ledger.Options{ReadOnly: true, Log: p.log})
 	if err != nil {
-		return nil, err
+		return audit.OfError(err), nil
 	}
 	defer led.Close()
-	return audit.Verify(p.ctx, store, led, audit.Options{})
+	return audit.Verify(p.ctx, store, led, audit.Options{Progress: v.progress(p), Log: p.log})
+}
+
+// progress returns what shows on a terminal how far the audit is, one line
+// written over and over; elsewhere the report is enough.
+func (v verifyCmd) progress(p *program) func(audit.Progress) {
+	if f, ok := p.stderr.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return func(s audit.Progress) {
+		fmt.Fprintf(p.stderr, "\r\x1b[K%s: %d records, %d claims, %d ledger entries\r", s.Doing, s.Records, s.Claims, s.Entries)
+	}
 }
