@@ -376,8 +376,8 @@ func (sh *shard) fold(claims []cairn.Claim, off eventlog.Offset) {
 // followFrom follows a log from the record at from on, or from the oldest
 // that is held if from is zero or gone.
 func followFrom(ctx context.Context, store eventlog.Store, name eventlog.Name, from eventlog.Offset) (eventlog.Follower, error) {
-	if from.Seq > 0 {
-		f, err := store.Follow(ctx, name, eventlog.Offset{Epoch: from.Epoch, Seq: from.Seq - 1})
+	if !from.IsZero() {
+		f, err := store.Follow(ctx, name, from.Before())
 		if !errors.Is(err, eventlog.ErrTrimmed) {
 			return f, err
 		}
