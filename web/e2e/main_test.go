@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -19,8 +20,8 @@ import (
 var screenshots = flag.String("screenshots", "", "write pictures of the page to this folder")
 
 var (
-	cairnBinary string          // built once
-	chromium    context.Context // one browser for all tests; each test has its own tabs and storage
+	cairnBinary string                             // built once
+	chromium    context.Context                    // one browser for all tests; each test has its own tabs and storage
 	noWebGL     func(t *testing.T) context.Context // another, started when first asked for
 )
 
@@ -68,10 +69,14 @@ func run(m *testing.M) (int, error) {
 	}
 	stopPlain := func() {}
 	defer func() { stopPlain() }()
-	noWebGL = func(t *testing.T) context.Context {
+	plain := sync.OnceValues(func() (context.Context, error) {
 		ctx, stop := start("chromium-plain", chromedp.Flag("disable-3d-apis", true))
 		stopPlain = stop
-		if err := chromedp.Do(ctx); err != nil {
+		return ctx, chromedp.Do(ctx)
+	})
+	noWebGL = func(t *testing.T) context.Context {
+		ctx, err := plain()
+		if err != nil {
 			t.Fatal(err)
 		}
 		return ctx

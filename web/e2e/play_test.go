@@ -66,7 +66,14 @@ func tapOnTheMap(t *testing.T, browser context.Context, canvas string) {
 	p := g.open(browser, desk)
 	p.until(`Number($('open-count').innerText) > 0`)
 	p.until(fmt.Sprintf(`document.querySelector(%q)`, canvas))
-	p.must(chromedp.MouseClickXY(float64(desk.width)/2, float64(desk.height)/2+16))
+	x, y := float64(desk.width)/2, float64(desk.height)/2+16
+	wiggle := 0.0
+	eventually(t, "the tile under the mouse says what it is", func() bool {
+		wiggle = 1 - wiggle
+		p.must(chromedp.MouseEvent("mouseMoved", x+wiggle, y))
+		return eval[bool](p, `Boolean(document.querySelector('.tooltip')?.innerText.includes('tap'))`)
+	})
+	p.must(chromedp.MouseClickXY(x, y))
 	p.until(`document.activeElement === $('name')`)
 	p.keys("Saga\r")
 	p.toast("won")

@@ -32,7 +32,7 @@ export function roving(columns: number): Attachment<HTMLElement> {
   };
 }
 
-/** Focuses an element once it is there. */
+/** Focuses the first button of an element once it is there. */
 export const focusFirst: Attachment<HTMLElement> = (element) => {
-  (element.matches("button, input") ? element : element.querySelector<HTMLElement>("button, input"))?.focus({ preventScroll: true });
+  element.querySelector<HTMLElement>("button:not(:disabled)")?.focus({ preventScroll: true });
 };
