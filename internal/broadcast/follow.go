@@ -167,7 +167,7 @@ func (t *tail) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.at = after
+	t.at, t.maps.Trimmed = after, !after.IsZero()
 	for t.at.Less(st.Last) {
 		if err := t.step(ctx); err != nil {
 			return err

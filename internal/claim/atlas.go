@@ -42,6 +42,9 @@ func newAtlas() *atlas {
 // claims now. If the map is known not to be there it returns nil and fills v;
 // if it should be there but was not seen in time, ErrUnavailable.
 func (s *Service) find(ctx context.Context, ref *cairn.TileRef, v *cairn.Verdict) (lay *Layout, halted bool, err error) {
+	if err := s.awaitRead(ctx); err != nil {
+		return nil, false, err
+	}
 	at := s.atlas.Load()
 	if lay = at.layouts[mapKey{ref.Hunt, ref.Tick}]; lay == nil {
 		if at, lay, err = s.await(ctx, ref, v); lay == nil {
@@ -50,6 +53,25 @@ func (s *Service) find(ctx context.Context, ref *cairn.TileRef, v *cairn.Verdict
 	}
 	h := at.hunts.Get(ref.Hunt)
 	return lay, h == nil || h.State != cairn.Live, nil
+}
+
+// awaitRead waits until Run has folded what the control and maps logs held
+// when it began: before, what is not in the atlas may well be there.
+func (s *Service) awaitRead(ctx context.Context) error {
+	select {
+	case <-s.read:
+		return nil
+	default:
+	}
+	timeout := time.NewTimer(s.opts.MapWait)
+	defer timeout.Stop()
+	select {
+	case <-s.read:
+		return nil
+	case <-timeout.C:
+	case <-ctx.Done():
+	}
+	return ErrUnavailable
 }
 
 // await waits for a map that is not in the atlas, if it may still come.
@@ -162,7 +184,11 @@ func (s *Service) foldControl(at *atlas, r *eventlog.Record) error {
 // decoded is an error: claims on it could not be judged.
 func (s *Service) foldMaps() func(*atlas, *eventlog.Record) error {
 	var fold wire.MapFold
+	first := true
 	return func(at *atlas, r *eventlog.Record) error {
+		if first {
+			first, fold.Trimmed = false, r.Kind != eventlog.Genesis
+		}
 		if r.Kind != eventlog.Data {
 			return nil
 		}

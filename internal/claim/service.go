@@ -50,6 +50,7 @@ type Service struct {
 	shards  []*shard
 	atlas   atomic.Pointer[atlas] // replaced whole by fold
 	foldMu  sync.Mutex            // one fold at a time
+	read    chan struct{}         // closed by Run when the control and maps logs are folded up to their heads
 }
 
 // An Answer is what came of one attempt: a Verdict, unless Err is set.
@@ -73,7 +74,7 @@ func New(store eventlog.Store, keeper *puzzle.Keeper, opts Options) *Service {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{store: store, keeper: keeper, opts: opts}
+	s := &Service{store: store, keeper: keeper, opts: opts, read: make(chan struct{})}
 	s.atlas.Store(newAtlas())
 	for i := range opts.Shards {
 		s.shards = append(s.shards, newShard(s, i))
@@ -86,7 +87,8 @@ func (s *Service) now() cairn.Instant { return cairn.InstantOf(s.opts.Now()) }
 
 // Run folds the control and maps logs, then fences, replays and serves every
 // shard, until ctx ends; then it drains: what was sent to a log gets its
-// answer. It returns nil, or the first error that another try can't mend.
+// answer. It returns nil, or the first error that another try can't mend. It
+// may be called once.
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -107,6 +109,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-caught:
 		case <-ctx.Done():
 		}
+	}
+	if ctx.Err() == nil {
+		close(s.read)
 	}
 	for _, sh := range s.shards {
 		start(sh.run)

@@ -80,6 +80,10 @@ func MapDigest(m *cairn.Map) cairn.Digest {
 // A MapFold puts maps together from the records of the maps log. The zero
 // value is empty. What a writer left unfinished is dropped by the next map.
 type MapFold struct {
+	// Trimmed says that the log's beginning is gone, so that its first map may
+	// lack its first records: what is left of that one is passed over.
+	Trimmed bool
+
 	hunt  cairn.HuntID
 	tick  cairn.Tick
 	tiles []cairn.Tile
@@ -102,7 +106,11 @@ func (f *MapFold) Apply(body []byte) (*cairn.Map, error) {
 	}
 	m := &cairn.Map{MapHeader: h, Tiles: f.tiles}
 	known := f.hunt == h.Hunt && f.tick == h.Tick && len(f.tiles) == h.Tiles
+	cut := f.Trimmed && len(f.tiles) == 0
 	*f = MapFold{}
+	if !known && cut {
+		return nil, nil
+	}
 	if !known {
 		return nil, fmt.Errorf("%w: header of map %s/%d without its %d tiles", ErrMalformed, h.Hunt, h.Tick, h.Tiles)
 	}
@@ -118,6 +126,9 @@ func (f *MapFold) chunk(body []byte) error {
 	hunt := cairn.HuntID(r.string("hunt", cairn.HuntNameBytesMax))
 	tick := cairn.Tick(r.int("tick"))
 	first := int(r.uint("first", cairn.TilesPerMapMax))
+	if f.Trimmed && r.err == nil && first > 0 {
+		return nil
+	}
 	if first == 0 {
 		*f = MapFold{hunt: hunt, tick: tick}
 	}
