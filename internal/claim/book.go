@@ -38,7 +38,7 @@ type Book struct {
 	shard  int
 	keeper *puzzle.Keeper
 	sheets map[*Layout]*sheet
-	at     cairn.Instant   // of the newest grant; no later one is below it
+	at     cairn.Instant   // of the newest grant, or a later close that was forgotten; no grant is below it
 	from   eventlog.Offset // min of the sheets' first; zero if none has one
 
 	made, taken, committed uint64
@@ -310,8 +310,9 @@ func (b *Book) From(next eventlog.Offset) eventlog.Offset {
 }
 
 // Forget drops every map that closed more than Memory before now, and the
-// wrong answers of every map that is closed. While a grant is uncommitted it
-// does nothing.
+// wrong answers of every map that is closed. No grant is made from then on that
+// could be of a map it dropped, even if the clock is set back. While a grant is
+// uncommitted it does nothing.
 func (b *Book) Forget(now cairn.Instant) {
 	if b.made != b.committed {
 		return
@@ -319,6 +320,7 @@ func (b *Book) Forget(now cairn.Instant) {
 	b.from = eventlog.Offset{}
 	for l, s := range b.sheets {
 		if l.Map.Closes.Add(Memory) < now {
+			b.at = max(b.at, l.Map.Closes)
 			delete(b.sheets, l)
 			continue
 		}

@@ -227,6 +227,10 @@ func TestBookForgets(t *testing.T) {
 	if len(b.sheets) != 0 || b.From(next) != next {
 		t.Errorf("after its memory: got %d sheets and From %v, want none and %v", len(b.sheets), b.From(next), next)
 	}
+	// The clock was ahead and is set back: the map seems open once more.
+	if b.Decide(l, try1(l, 3, "bo"), opens+1, false, &v); v.Outcome != cairn.Closed {
+		t.Errorf("a forgotten map, by a clock that was set back: got %v, want closed", v.Outcome)
+	}
 }
 
 // TestLosingAllocatesNothing holds the promise that a crowd on one tile costs
