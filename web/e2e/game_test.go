@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long anything may take on a machine that does much else.
-const patience = 15 * time.Second
+const patience = 60 * time.Second
 
 // A game is a `cairn up` of its own: ports, data and hunt.
 type game struct {

@@ -197,7 +197,8 @@ export class Game {
   async pick(tile: TileView): Promise<void> {
     const now = this.clock.now();
     const how = standing(tile, this.player, now);
-    if (how === "closed" || how === "soon") return;
+    if (how === "closed") return this.toasts.show("plain", "This map has closed", tile.geohash);
+    if (how === "soon") return this.toasts.show("plain", "This map opens in a moment", tile.geohash);
     if (how === "mine") return this.toasts.show("won", "This tile is yours", `${money(tile.reward)} · ${tile.geohash}`);
     if (how === "taken") return this.toasts.show("plain", `Held by ${tile.holder?.name ?? "another"}`, `${money(tile.reward)} · ${tile.geohash}`);
     if (!this.session) {
