@@ -225,10 +225,19 @@ func (g *game) run(ctx context.Context, public, admin net.Listener) error {
 	edge.Wait()
 	stopMakers()
 	makers.Wait()
+	g.settle()
 	stopFollowers()
 	followers.Wait()
 	if err := context.Cause(failed); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// settle waits until the ledger has all that was claimed, unless something
+// keeps it from that: then the next start settles the rest.
+func (g *game) settle() {
+	for over := time.Now().Add(drainWithin / 2); g.ledger.Lag() > 0 && g.ledger.Ready() == nil && time.Now().Before(over); {
+		time.Sleep(5 * time.Millisecond)
+	}
 }

@@ -137,13 +137,15 @@ func (u *upCmd) hunt() (*cairn.Hunt, error) {
 // startHunt makes a hunt live, creating it if its name is new. Without one it
 // leaves the hunts as they are, and in a system without any starts the demo.
 func (g *game) startHunt(ctx context.Context, h *cairn.Hunt) error {
+	const who = "cairn up"
 	if h == nil {
-		if len(g.control.Hunts()) > 0 {
+		// The demo may be a draft: of a first start that was cut short.
+		all := g.control.Hunts()
+		if len(all) > 0 && !(len(all) == 1 && all[0].Name == demoHunt().Name && all[0].State == cairn.Draft && all[0].By == who) {
 			return nil
 		}
 		h = demoHunt()
 	}
-	const who = "cairn up"
 	known := g.control.Hunt(h.Name)
 	if known == nil {
 		if _, err := g.control.Do(ctx, cairn.Change{Who: who, Hunt: h.Name, Create: h}); err != nil {

@@ -4,16 +4,22 @@ import (
 	"context"
 	"time"
 
+	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/claim"
 	"github.com/veltrix/cairn/internal/eventlog"
 )
 
 // sampleEvery is how often the heads of the logs are noted, and logs trimmed.
 const sampleEvery = time.Minute
 
+// retentionMin is the least retention: whoever starts on the logs must find
+// every map that is remembered, and its claims, from its first on.
+const retentionMin = cairn.LifetimeMax + claim.Memory + 5*time.Minute
+
 // A retention trims the logs. A record is dropped once it is older than the
 // retention and nobody needs it: never past what the ledger settled and the
-// leaderboard's durable checkpoint covers, nor past where the generator would
-// read the maps from. The control log is kept for ever.
+// leaderboard's durable checkpoint covers, nor past where a shard's next owner
+// or the next generator would read from. The control log is kept for ever.
 //
 // Records carry no time of their own, so it notes where each log's head was
 // at each sample, and trims to the newest sample that is old enough. After a
@@ -56,9 +62,17 @@ func (r *retention) sweep(ctx context.Context, now time.Time) error {
 	}
 	durable := r.game.boards.Durable()
 	for i := range r.game.opts.shards {
-		needed := settled[i] // zero if none: nothing may go
-		if d := durable[i]; d.Less(needed) {
-			needed = d
+		st, err := r.game.store.Status(ctx, eventlog.Shard(i))
+		if err != nil {
+			return err
+		}
+		// The shard's next owner reads from there; zero is from the start. And
+		// where one of the others has nothing, nothing may go.
+		needed := st.From
+		for _, o := range []eventlog.Offset{settled[i], durable[i]} {
+			if o.Less(needed) {
+				needed = o
+			}
 		}
 		if err := r.trim(ctx, eventlog.Shard(i), now, needed); err != nil {
 			return err

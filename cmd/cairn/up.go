@@ -92,8 +92,8 @@ func (u *upCmd) check() error {
 		return usagef("--claim-rate: is %v; want above 0, to 1000000", u.ClaimRate)
 	case u.ClaimBurst < 1 || u.ClaimBurst > 1_000_000:
 		return usagef("--claim-burst: is %d; want 1 to 1000000", u.ClaimBurst)
-	case u.Retention < 15*time.Minute:
-		return usagef("--retention: is %v; want 15m or more: a takeover reads that far back", u.Retention)
+	case u.Retention < retentionMin:
+		return usagef("--retention: is %v; want %v or more: a map may be open for an hour, and its holders are known ten minutes longer", u.Retention, retentionMin)
 	}
 	for _, o := range u.Origin {
 		if o != "*" && !strings.HasPrefix(o, "http://") && !strings.HasPrefix(o, "https://") {
