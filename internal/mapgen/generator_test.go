@@ -235,6 +235,30 @@ func TestPauseResumeEnd(t *testing.T) {
 	}
 }
 
+// TestEndBetweenDueAndEmit ends a hunt when its next map was found due and is
+// not made yet: the map may come or not, but never of a purse that is full
+// again, and never without the map before it.
+func TestEndBetweenDueAndEmit(t *testing.T) {
+	r := rigOf(t)
+	h := r.hunt(cairn.Hunt{Reward: cairn.Reward{Min: 1, Max: 9, Budget: 1000}})
+	l := r.start()
+	defer l.end()
+	l.run(3 * time.Second)
+	r.advance(time.Second)
+	d, ok := l.nextDue(r.instant())
+	if !ok || d.due > r.instant() {
+		t.Fatalf("got %+v and %v, want a map that is due", d, ok)
+	}
+	r.set(cairn.Ended)
+	l.catchUp()
+	r.must(l.emit(r.ctx, d))
+	for _, m := range r.maps(h)[1:] {
+		if m.Prev == (cairn.Digest{}) || m.Budget == h.Reward.Budget {
+			t.Errorf("tick %d has a budget of %d and names %v as the map before it", m.Tick, m.Budget, m.Prev)
+		}
+	}
+}
+
 func TestShardsChangeWithTheNextMap(t *testing.T) {
 	r := rigOf(t)
 	h := r.hunt(cairn.Hunt{Shards: 2})

@@ -109,7 +109,8 @@ func ceilDiv(a, b cairn.Instant) cairn.Tick { return -floorDiv(-a, b) }
 
 // courseOf returns the course of a hunt, with its field. A new one is written
 // before the hunt's first map. A hunt whose field can't be found, which nobody
-// should have let through, is taken for not live: c and err are nil.
+// should have let through, is taken for not live: c and err are nil, as for a
+// hunt that has ended meanwhile.
 func (l *life) courseOf(ctx context.Context, h *cairn.HuntStatus) (*course, error) {
 	l.mu.Lock()
 	c := l.courses[h.Name]
@@ -128,6 +129,10 @@ func (l *life) courseOf(ctx context.Context, h *cairn.HuntStatus) (*course, erro
 	if c == nil {
 		c = newCourse(h.Reward.Budget, l.last)
 		l.mu.Lock()
+		if _, live := l.since[h.Name]; !live {
+			l.mu.Unlock()
+			return nil, nil // its course, and its money, went with its end
+		}
 		l.courses[h.Name] = c
 		n := l.noteOf(h.Name, c)
 		l.mu.Unlock()
