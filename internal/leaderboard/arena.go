@@ -1,10 +1,29 @@
 package leaderboard
 
-// chunks is an arena of T by number. What free gave back is reused first.
-type chunks[T any] struct {
-	of   []*[chunkLen]T
-	n    uint32 // numbers handed out
+// nodes is an arena of large T by number. What free gave back is reused first.
+type nodes[T any] struct {
+	of   []*T
 	idle []uint32
+}
+
+func (c *nodes[T]) at(i uint32) *T { return c.of[i] }
+
+func (c *nodes[T]) alloc() uint32 {
+	if k := len(c.idle); k > 0 {
+		i := c.idle[k-1]
+		c.idle = c.idle[:k-1]
+		return i
+	}
+	c.of = append(c.of, new(T))
+	return uint32(len(c.of) - 1)
+}
+
+func (c *nodes[T]) free(i uint32) { c.idle = append(c.idle, i) }
+
+// chunks is an arena of small T by number. A chunk is never moved nor freed.
+type chunks[T any] struct {
+	of []*[chunkLen]T
+	n  uint32 // numbers handed out
 }
 
 const chunkLen = 64
@@ -12,19 +31,12 @@ const chunkLen = 64
 func (c *chunks[T]) at(i uint32) *T { return &c.of[i/chunkLen][i%chunkLen] }
 
 func (c *chunks[T]) alloc() uint32 {
-	if k := len(c.idle); k > 0 {
-		i := c.idle[k-1]
-		c.idle = c.idle[:k-1]
-		return i
-	}
 	if int(c.n) == len(c.of)*chunkLen {
 		c.of = append(c.of, new([chunkLen]T))
 	}
 	c.n++
 	return c.n - 1
 }
-
-func (c *chunks[T]) free(i uint32) { c.idle = append(c.idle, i) }
 
 // A slotIndex maps a hunt's players to the slots of one board. It grows in
 // small steps. The zero value is dense: a table over all players up to the

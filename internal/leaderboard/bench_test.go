@@ -11,23 +11,26 @@ import (
 	"github.com/veltrix/cairn/internal/wire"
 )
 
+// benchRoot is where the hunt of benchFold lies: two levels of boards.
+const benchRoot = "u4"
+
 // benchFold returns a fold in which each player has four claims in this hour
-// all over the world, and a way to fold records of 32 more.
-func benchFold(players int) (*fold, func()) {
+// all over its region, and a way to fold records of 32 more.
+func benchFold(players int, r rules) (*fold, func()) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	ids := make([]cairn.PlayerID, players)
 	for i := range ids {
 		ids[i] = cairn.PlayerID(fmt.Sprintf("player-%07d", i))
 	}
-	f := newFold(2)
-	h := f.hunt("world", 0)
+	f := newFold(r)
+	h := f.hunt("world", mustCell(benchRoot))
 	claims := make([]cairn.Claim, 32)
 	n := 0
 	more := func() {
 		for i := range claims {
 			claims[i] = cairn.Claim{
 				TileRef: cairn.TileRef{Hunt: h.id, Tick: cairn.Tick(n / 1000), Tile: uint32(n % 1000)},
-				Cell:    cairn.CellOfBits(rnd.Uint64N(1<<30), 6), Reward: cairn.Micro(100 + rnd.IntN(4901)),
+				Cell:    cairn.CellOfBits(mustCell(benchRoot).Bits()<<20|rnd.Uint64N(1<<20), 6), Reward: cairn.Micro(100 + rnd.IntN(4901)),
 				Player: ids[rnd.IntN(players)], Name: "somebody", At: 1000*hour + cairn.Instant(n),
 			}
 			n++
@@ -48,11 +51,11 @@ func benchFold(players int) (*fold, func()) {
 	return f, more
 }
 
-// A claim updates six boards: world and two levels of regions, hunt and hour.
+// A claim updates six boards: the hunt's and two levels of regions, hunt and hour.
 func BenchmarkFoldClaim(b *testing.B) {
 	for _, players := range []int{1000, 131_072} {
 		b.Run(fmt.Sprintf("players=%d", players), func(b *testing.B) {
-			_, more := benchFold(players)
+			_, more := benchFold(players, testRules)
 			b.ReportAllocs()
 			for b.Loop() {
 				more()
@@ -63,7 +66,7 @@ func BenchmarkFoldClaim(b *testing.B) {
 }
 
 func BenchmarkStandings100(b *testing.B) {
-	f, _ := benchFold(131_072)
+	f, _ := benchFold(131_072, testRules)
 	key := wire.BoardKey{Hunt: "world"}
 	board, err := f.find(key)
 	if err != nil {
@@ -73,23 +76,6 @@ func BenchmarkStandings100(b *testing.B) {
 	for b.Loop() {
 		f.snapshot(key, board, 100)
 	}
-}
-
-// How long folding stands still for a checkpoint, and what writing it costs.
-func BenchmarkCheckpoint(b *testing.B) {
-	f, _ := benchFold(131_072)
-	b.Run("op=image", func(b *testing.B) {
-		for b.Loop() {
-			f.image(nil)
-		}
-	})
-	b.Run("op=encode", func(b *testing.B) {
-		n := 0
-		for b.Loop() {
-			n = len(f.encode(nil))
-		}
-		b.ReportMetric(float64(n), "B")
-	})
 }
 
 // BenchmarkMemory reports the bytes that a player takes on one board.

@@ -81,7 +81,7 @@ type start struct {
 
 // starts returns the folds to start from, the best first: the checkpoints that
 // can be read, and at last an empty fold. skipped says what was passed over.
-func (c *checkpoints) starts(depth int) (found []start, skipped []error) {
+func (c *checkpoints) starts(r rules) (found []start, skipped []error) {
 	if c.path != "" {
 		for _, path := range []string{c.path, c.prev()} {
 			b, err := c.read(path)
@@ -90,7 +90,7 @@ func (c *checkpoints) starts(depth int) (found []start, skipped []error) {
 			}
 			var s start
 			if err == nil {
-				s.fold, s.genesis, err = decodeFold(b, depth)
+				s.fold, s.genesis, err = decodeFold(b, r)
 			}
 			if err != nil {
 				skipped = append(skipped, fmt.Errorf("%s: %w", path, err))
@@ -100,7 +100,7 @@ func (c *checkpoints) starts(depth int) (found []start, skipped []error) {
 			found = append(found, s)
 		}
 	}
-	return append(found, start{what: "the start of the logs", fold: newFold(depth), genesis: map[int][16]byte{}}), skipped
+	return append(found, start{what: "the start of the logs", fold: newFold(r), genesis: map[int][16]byte{}}), skipped
 }
 
 // offsets returns how far s has folded each shard.

@@ -31,7 +31,7 @@ func TestCheckpointAndLogEqualsLog(t *testing.T) {
 		genesis := testGenesis(shards)
 		want := foldLogs(t, logs, rnd.IntN).encode(genesis)
 
-		cut := newFold(2)
+		cut := newFold(testRules)
 		rest := slices.Clone(logs)
 		for i, log := range logs {
 			n := rapid.IntRange(0, len(log)).Draw(t, "cut")
@@ -41,7 +41,7 @@ func TestCheckpointAndLogEqualsLog(t *testing.T) {
 			rest[i] = log[n:]
 		}
 		saved := cut.encode(genesis)
-		f, gotGenesis, err := decodeFold(saved, 2)
+		f, gotGenesis, err := decodeFold(saved, testRules)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestCheckpointCrash(t *testing.T) {
 		hit := left < 0
 		for crash := range uint64(40) {
 			after := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int([]int{0, 50, 100}[crash%3]), RNG: rand.New(rand.NewPCG(crash, 0))})
-			found, _ := (&checkpoints{fs: after, path: "lb"}).starts(2)
+			found, _ := (&checkpoints{fs: after, path: "lb"}).starts(testRules)
 			if len(found) < 2 {
 				t.Fatalf("step %d failed with %v: no checkpoint is left after crash %d", fail, err, crash)
 			}
@@ -144,7 +144,7 @@ func TestCheckpointDamage(t *testing.T) {
 			bad = bad[:rnd.IntN(len(bad))]
 		}
 		writeFile(t, mem, "lb", bad)
-		found, skipped := c.starts(2)
+		found, skipped := c.starts(testRules)
 		if len(skipped) != 1 || !errors.Is(skipped[0], errCheckpoint) {
 			t.Fatalf("skipped %v, want the damaged one", skipped)
 		}
@@ -165,10 +165,10 @@ func TestCheckpointDamage(t *testing.T) {
 func FuzzDecodeFold(f *testing.F) {
 	logs := testLogs(rand.New(rand.NewPCG(3, 3)), 2, 10)
 	f.Add(foldLogs(f, logs, func(int) int { return 0 }).encode(testGenesis(2)))
-	f.Add(newFold(2).encode(nil))
+	f.Add(newFold(testRules).encode(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = seal(b)
-		got, genesis, err := decodeFold(b, 2)
+		got, genesis, err := decodeFold(b, testRules)
 		if err != nil {
 			if !errors.Is(err, errCheckpoint) {
 				t.Fatalf("got %v, want it to wrap errCheckpoint", err)
@@ -181,14 +181,14 @@ func FuzzDecodeFold(f *testing.F) {
 
 func TestCheckpointOfOtherDepth(t *testing.T) {
 	older, _, _ := testImages(t)
-	if _, _, err := decodeFold(older, 1); !errors.Is(err, errCheckpoint) {
+	if _, _, err := decodeFold(older, rules{1, testRules.bound}); !errors.Is(err, errCheckpoint) {
 		t.Errorf("got %v, want errCheckpoint", err)
 	}
 }
 
 func TestNoCheckpointYet(t *testing.T) {
 	c := &checkpoints{fs: vfs.NewMem(), path: "lb"}
-	found, skipped := c.starts(2)
+	found, skipped := c.starts(testRules)
 	if len(found) != 1 || len(skipped) != 0 {
 		t.Errorf("got %d starts and %v, want the start of the logs alone", len(found), skipped)
 	}

@@ -93,16 +93,19 @@ func checkImage(b []byte) error {
 
 // decodeFold returns the fold whose encoding is b, and the ids of the logs it
 // is of. Errors wrap errCheckpoint.
-func decodeFold(b []byte, depth int) (*fold, map[int][16]byte, error) {
+func decodeFold(b []byte, r rules) (*fold, map[int][16]byte, error) {
 	if err := checkImage(b); err != nil {
 		return nil, nil, err
 	}
 	d := &decoder{b: b[len(imageMagic) : len(b)-sha256.Size]}
-	if got := int(d.int("depth")); got != depth {
-		return nil, nil, fmt.Errorf("%w: it has %d levels of regions, want %d", errCheckpoint, got, depth)
+	if got := (rules{int(d.int("depth")), int(d.int("bound"))}); got != r {
+		return nil, nil, fmt.Errorf("%w: its rules of regional boards are %+v, want %+v", errCheckpoint, got, r)
 	}
-	f := newFold(depth)
+	f := newFold(r)
 	f.newest = d.instant("newest")
+	for range d.count("hunts gone") {
+		f.gone[cairn.HuntID(d.string("hunt"))] = true
+	}
 	genesis := map[int][16]byte{}
 	for range d.count("shards") {
 		i := int(d.uint("shard", cairn.ShardsMax-1))
@@ -144,33 +147,90 @@ func (d *decoder) shard(f *fold, i int) {
 
 func (d *decoder) hunt(f *fold) {
 	id := cairn.HuntID(d.string("hunt"))
-	h := f.hunt(id, cairn.Cell(d.word("root")))
-	for range d.count("players") {
-		id := cairn.PlayerID(d.string("player"))
-		h.players.at(h.number(id)).name = d.string("name")
+	root := cairn.Cell(d.word("root"))
+	if root.Precision() > cairn.CellPrecisionMax || f.gone[id] || f.hunts[id] != nil {
+		d.fail("hunt can't be")
+		return
+	}
+	h := f.hunt(id, root)
+	h.shut = d.bool("shut")
+	for i := range d.count("players") {
+		no := h.number(cairn.PlayerID(d.string("player")))
+		h.players.at(no).name = d.string("name")
+		if no != uint32(i) {
+			d.fail("player is there twice")
+		}
 		if d.err != nil {
 			return
 		}
 	}
-	for range d.count("boards") {
-		id := boardID{window: wire.Window(d.take("window", 1)[0]), hour: d.int("hour"), region: cairn.Cell(d.word("region"))}
-		b := h.board(id)
-		b.newest = d.instant("newest")
-		for range d.count("rows") {
-			s := standing{player: uint32(d.uint("player", math.MaxUint32))}
-			key := sortKeyOf(cairn.Micro(d.int("score")), d.instant("at"))
-			s.last.shard = uint16(d.uint("shard", cairn.ShardsMax-1))
-			s.last.epoch = d.uint("epoch", math.MaxUint64)
-			s.last.seq = d.uint("seq", math.MaxUint64)
-			s.last.index = uint16(d.uint("index", math.MaxUint16))
-			s.claims = uint32(d.uint("claims", math.MaxUint32))
-			if s.player >= h.players.n {
-				d.fail("player is not in the hunt")
+	for range d.count("windows") {
+		d.span(f, h)
+		if d.err != nil {
+			return
+		}
+	}
+}
+
+func (d *decoder) bool(what string) bool {
+	v := d.take(what, 1)[0]
+	if v > 1 {
+		d.fail(what + " is out of range")
+	}
+	return v == 1
+}
+
+func (d *decoder) span(f *fold, h *huntFold) {
+	w, at := wire.Window(d.take("window", 1)[0]), d.int("hour")
+	if w > wire.WindowHour || w == wire.WindowHunt && (at != 0 || h.all != nil) || w == wire.WindowHour && h.hours[at] != nil {
+		d.fail("window can't be")
+		return
+	}
+	s := f.span(h, w, at)
+	if got := d.count("levels"); got != len(s.levels) {
+		d.fail(fmt.Sprintf("it has %d levels, want %d", got, len(s.levels)))
+		return
+	}
+	for i := range s.levels {
+		if d.bool("over") {
+			s.levels[i] = level{over: true}
+		}
+	}
+	for i := range len(s.levels) + 1 {
+		for range d.count("boards") {
+			region := cairn.Cell(d.word("region"))
+			if d.err == nil && (i == 0 && region != 0 || i > 0 && (region.Precision() != h.root.Precision()+i || !h.root.Contains(region))) {
+				d.fail("region is not of its level")
 			}
 			if d.err != nil {
 				return
 			}
-			b.put(key, s)
+			d.board(f, h, f.board(s, region))
 		}
+	}
+}
+
+func (d *decoder) board(f *fold, h *huntFold, b *board) {
+	if b == nil {
+		d.fail("board is of a level that was dropped")
+		return
+	}
+	b.newest = d.instant("newest")
+	for range d.count("rows") {
+		s := standing{player: uint32(d.uint("player", math.MaxUint32))}
+		key := sortKeyOf(cairn.Micro(d.int("score")), d.instant("at"))
+		s.last.shard = uint16(d.uint("shard", cairn.ShardsMax-1))
+		s.last.epoch = d.uint("epoch", math.MaxUint64)
+		s.last.seq = d.uint("seq", math.MaxUint64)
+		s.last.index = uint16(d.uint("index", math.MaxUint16))
+		s.claims = uint32(d.uint("claims", math.MaxUint32))
+		if s.player >= h.players.n || b.has(s.player) {
+			d.fail("player is not in the hunt, or twice on the board")
+		}
+		if d.err != nil {
+			return
+		}
+		b.put(key, s)
+		f.grew(b, 1)
 	}
 }

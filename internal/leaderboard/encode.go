@@ -11,90 +11,22 @@ import (
 	"github.com/veltrix/cairn/internal/eventlog"
 )
 
-// An image is a copy of a fold, taken fast while the fold stands still and
-// encoded later. The encoding is canonical: equal folds, whatever the order
-// they were folded in, are equal bytes.
+// The encoding of a fold is canonical: equal folds, whatever the order they
+// were folded in, are equal bytes.
 //
-//	magic (8) │ depth │ newest
+//	magic (8) │ depth │ bound │ newest │ count │ gone hunt …
 //	│ count │ (shard │ genesis (16) │ offset │ from │ at │ due
 //	│         │ count │ (hunt │ tick │ first │ last │ words │ word (8) …) …) …
-//	│ count │ (hunt │ root (8) │ players │ (player │ name) …
-//	│         │ boards │ (window (1) │ hour │ region (8) │ newest
-//	│                    │ count │ (player's index │ score │ at │ shard │ epoch │ seq │ index │ claims) …) …) …
+//	│ count │ (hunt │ root (8) │ shut (1) │ count │ (player │ name) …
+//	│         │ count │ (window (1) │ hour │ levels │ over (1) …
+//	│                   │ (count │ (region (8) │ newest
+//	│                              │ count │ (player's index │ score │ at │ shard │ epoch │ seq │ index │ claims) …) …) …) …) …
 //	│ SHA-256 of all before (32)
 //
-// Shards, maps, hunts, players and boards are sorted; the rows of a board
-// stand in rank order.
-type image struct {
-	depth  int
-	newest cairn.Instant
-	shards []imageShard
-	hunts  []imageHunt
-}
-
-type imageShard struct {
-	shard   int
-	genesis [16]byte
-	offset  eventlog.Offset
-	from    eventlog.Offset
-	at, due cairn.Instant
-	maps    []imageMap
-}
-
-type imageMap struct {
-	mapID
-	seenMap
-}
-
-type imageHunt struct {
-	id      cairn.HuntID
-	root    cairn.Cell
-	players []player // by number
-	boards  []imageBoard
-}
-
-type imageBoard struct {
-	boardID
-	newest cairn.Instant
-	rows   []ranked
-}
-
-const imageMagic = "CAIRNLB\x01"
-
-// image copies f. genesis are the ids of the logs it is the fold of.
-func (f *fold) image(genesis map[int][16]byte) *image {
-	im := &image{depth: f.depth, newest: f.newest}
-	for _, i := range f.order {
-		s := &f.shards[i]
-		is := imageShard{shard: i, genesis: genesis[i], offset: s.offset, from: s.seen.from, at: s.seen.at, due: s.seen.due}
-		for id, m := range s.seen.maps {
-			is.maps = append(is.maps, imageMap{id, seenMap{m.first, m.last, slices.Clone(m.bits)}})
-		}
-		im.shards = append(im.shards, is)
-	}
-	for _, h := range f.hunts {
-		ih := imageHunt{id: h.id, root: h.root, players: make([]player, 0, h.players.n)}
-		for i := range h.players.n {
-			ih.players = append(ih.players, *h.players.at(i))
-		}
-		for id, b := range h.boards {
-			ib := imageBoard{id, b.newest, make([]ranked, 0, b.players())}
-			b.top(b.players(), func(s ranked) { ib.rows = append(ib.rows, s) })
-			ih.boards = append(ih.boards, ib)
-		}
-		im.hunts = append(im.hunts, ih)
-	}
-	return im
-}
-
-// offsets returns how far im has folded each shard.
-func (im *image) offsets() map[int]eventlog.Offset {
-	out := map[int]eventlog.Offset{}
-	for i := range im.shards {
-		out[im.shards[i].shard] = im.shards[i].offset
-	}
-	return out
-}
+// Shards, maps, hunts, players, windows and boards are sorted; the rows of a
+// board stand in rank order. The boards of a window are in as many lists as it
+// has levels, and one before them, which holds that of the whole hunt.
+const imageMagic = "CAIRNLB\x02"
 
 func appendOffset(b []byte, o eventlog.Offset) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(b, o.Epoch), o.Seq)
@@ -104,22 +36,11 @@ func appendString[S ~string](b []byte, s S) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// encode returns the bytes of im, which it sorts.
-func (im *image) encode() []byte {
-	b := append([]byte(nil), imageMagic...)
-	b = binary.AppendVarint(b, int64(im.depth))
-	b = binary.AppendVarint(b, int64(im.newest))
-	slices.SortFunc(im.shards, func(a, b imageShard) int { return cmp.Compare(a.shard, b.shard) })
-	b = binary.AppendUvarint(b, uint64(len(im.shards)))
-	for i := range im.shards {
-		b = im.shards[i].append(b)
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
 	}
-	slices.SortFunc(im.hunts, func(a, b imageHunt) int { return cmp.Compare(a.id, b.id) })
-	b = binary.AppendUvarint(b, uint64(len(im.hunts)))
-	for i := range im.hunts {
-		b = im.hunts[i].append(b)
-	}
-	return seal(b)
+	return append(b, 0)
 }
 
 // seal appends the hash of b.
@@ -128,17 +49,35 @@ func seal(b []byte) []byte {
 	return append(b, sum[:]...)
 }
 
-func (s *imageShard) append(b []byte) []byte {
-	b = append(binary.AppendUvarint(b, uint64(s.shard)), s.genesis[:]...)
-	b = appendOffset(appendOffset(b, s.offset), s.from)
+func (c *cut) appendHead(b []byte) []byte {
+	b = append(b, imageMagic...)
+	b = binary.AppendVarint(b, int64(c.fold.depth))
+	b = binary.AppendVarint(b, int64(c.fold.bound))
+	b = binary.AppendVarint(b, int64(c.newest))
+	slices.Sort(c.gone)
+	b = binary.AppendUvarint(b, uint64(len(c.gone)))
+	for _, id := range c.gone {
+		b = appendString(b, id)
+	}
+	return b
+}
+
+func (s *cutShard) appendTo(b []byte, genesis [16]byte) []byte {
+	b = append(binary.AppendUvarint(b, uint64(s.shard)), genesis[:]...)
+	return append(appendOffset(b, s.offset), s.tiles...)
+}
+
+// appendTo appends what s remembers.
+func (s *seenTiles) appendTo(b []byte) []byte {
+	b = appendOffset(b, s.from)
 	b = binary.AppendVarint(binary.AppendVarint(b, int64(s.at)), int64(s.due))
-	slices.SortFunc(s.maps, func(a, b imageMap) int {
+	ids := slices.SortedFunc(maps.Keys(s.maps), func(a, b mapID) int {
 		return cmp.Or(cmp.Compare(a.hunt, b.hunt), cmp.Compare(a.tick, b.tick))
 	})
-	b = binary.AppendUvarint(b, uint64(len(s.maps)))
-	for i := range s.maps {
-		m := &s.maps[i]
-		b = binary.AppendVarint(appendString(b, m.hunt), int64(m.tick))
+	b = binary.AppendUvarint(b, uint64(len(ids)))
+	for _, id := range ids {
+		m := s.maps[id]
+		b = binary.AppendVarint(appendString(b, id.hunt), int64(id.tick))
 		b = appendOffset(binary.AppendVarint(b, int64(m.first)), m.last)
 		b = binary.AppendUvarint(b, uint64(len(m.bits)))
 		for _, w := range m.bits {
@@ -148,47 +87,57 @@ func (s *imageShard) append(b []byte) []byte {
 	return b
 }
 
-func (h *imageHunt) append(b []byte) []byte {
+// appendPlayers appends a hunt's head and its players, which are given by
+// number, and returns what index each has in the list.
+func (h *cutHunt) appendPlayers(b []byte, players []player) (_ []byte, index []uint32) {
 	b = binary.BigEndian.AppendUint64(appendString(b, h.id), uint64(h.root))
-	// Players are numbered as they came: number them anew, by id.
-	order := make([]uint32, len(h.players))
+	b = appendBool(b, h.shut)
+	order := make([]uint32, len(players))
 	for i := range order {
 		order[i] = uint32(i)
 	}
-	slices.SortFunc(order, func(i, j uint32) int { return cmp.Compare(h.players[i].id, h.players[j].id) })
-	index := make([]uint32, len(order))
+	slices.SortFunc(order, func(i, j uint32) int { return cmp.Compare(players[i].id, players[j].id) })
+	index = make([]uint32, len(order))
 	b = binary.AppendUvarint(b, uint64(len(order)))
 	for i, no := range order {
 		index[no] = uint32(i)
-		b = appendString(appendString(b, h.players[no].id), h.players[no].name)
+		b = appendString(appendString(b, players[no].id), players[no].name)
 	}
-	slices.SortFunc(h.boards, func(a, b imageBoard) int {
-		return cmp.Or(cmp.Compare(a.window, b.window), cmp.Compare(a.hour, b.hour), cmp.Compare(a.region, b.region))
-	})
-	b = binary.AppendUvarint(b, uint64(len(h.boards)))
-	for i := range h.boards {
-		x := &h.boards[i]
-		b = binary.AppendVarint(append(b, byte(x.window)), x.hour)
-		b = binary.BigEndian.AppendUint64(b, uint64(x.region))
-		b = binary.AppendVarint(b, int64(x.newest))
-		b = binary.AppendUvarint(b, uint64(len(x.rows)))
-		for j := range x.rows {
-			s := &x.rows[j]
-			b = binary.AppendUvarint(b, uint64(index[s.player]))
-			b = binary.AppendVarint(b, int64(s.key.score()))
-			b = binary.AppendVarint(b, int64(s.key.at()))
-			b = binary.AppendUvarint(b, uint64(s.last.shard))
-			b = binary.AppendUvarint(b, s.last.epoch)
-			b = binary.AppendUvarint(b, s.last.seq)
-			b = binary.AppendUvarint(b, uint64(s.last.index))
-			b = binary.AppendUvarint(b, uint64(s.claims))
-		}
+	return b, index
+}
+
+func (s *cutSpan) appendHead(b []byte) []byte {
+	b = binary.AppendVarint(append(b, byte(s.window)), s.hour)
+	b = binary.AppendUvarint(b, uint64(len(s.levels)))
+	for i := range s.levels {
+		b = appendBool(b, s.levels[i].over)
 	}
 	return b
 }
 
-// encode returns the canonical bytes of f.
-func (f *fold) encode(genesis map[int][16]byte) []byte { return f.image(genesis).encode() }
+// appendBoard appends a board. index has each player's place in the hunt's list.
+func appendBoard(b []byte, region cairn.Cell, newest cairn.Instant, rows []ranked, index []uint32) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(region))
+	b = binary.AppendVarint(b, int64(newest))
+	b = binary.AppendUvarint(b, uint64(len(rows)))
+	for i := range rows {
+		s := &rows[i]
+		b = binary.AppendUvarint(b, uint64(index[s.player]))
+		b = binary.AppendVarint(b, int64(s.key.score()))
+		b = binary.AppendVarint(b, int64(s.key.at()))
+		b = binary.AppendUvarint(b, uint64(s.last.shard))
+		b = binary.AppendUvarint(b, s.last.epoch)
+		b = binary.AppendUvarint(b, s.last.seq)
+		b = binary.AppendUvarint(b, uint64(s.last.index))
+		b = binary.AppendUvarint(b, uint64(s.claims))
+	}
+	return b
+}
 
-// shardsOf returns the shards in order.
-func shardsOf[V any](m map[int]V) []int { return slices.Sorted(maps.Keys(m)) }
+// encode returns the canonical bytes of f, which stands still.
+func (f *fold) encode(genesis map[int][16]byte) []byte {
+	return f.begin(genesis).encode(func(do func()) { do() })
+}
+
+// sortedKeys returns the keys of m in order.
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -3,7 +3,6 @@ package leaderboard
 import (
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/veltrix/cairn"
@@ -27,19 +26,38 @@ func HourOf(at cairn.Instant) int64 {
 	return h
 }
 
-// A fold is all that the shard logs say about ranks. It commutes over shards:
-// any interleaving of the same records gives the same fold, to the byte of its
-// encoding. It is a plain value without goroutines, clock or I/O: whoever uses
-// it guards it.
+// A fold is all that the shard logs, and the ends of hunts, say about ranks. It
+// commutes over shards: any interleaving of the same records gives the same
+// fold, to the byte of its encoding. It is a plain value without goroutines,
+// clock or I/O: whoever uses it guards it.
 type fold struct {
-	depth  int // levels of regional boards
+	rules
 	shards [cairn.ShardsMax]shardFold
 	order  []int // shards that have a record, ascending
 	hunts  map[cairn.HuntID]*huntFold
 	newest cairn.Instant // the largest at folded
 	claims uint64        // folded; not in the encoding
 
-	dirty []*board // changed since the last take, each once
+	ends map[cairn.HuntID]cairn.Instant // when hunts ended; not in the encoding
+	gone map[cairn.HuntID]bool          // hunts whose boards were all dropped
+
+	dirty []*board // to be published: changed since the last take, each once
+	cuts  uint32   // how many were begun
+	cut   *cut     // that is being encoded, or nil
+}
+
+// rules are what decides which regional boards a fold keeps.
+type rules struct {
+	depth int // levels at least, see levelsOf; 0 is none at all
+	bound int // of a level, in reckoned bytes
+}
+
+// levels returns how many levels of regional boards a hunt within root has.
+func (r rules) levels(root cairn.Cell) int {
+	if r.depth == 0 {
+		return 0
+	}
+	return min(max(r.depth, regionReach-root.Precision()), cairn.CellPrecisionMax-root.Precision())
 }
 
 // A shardFold is how far one shard's log is folded.
@@ -52,10 +70,14 @@ type shardFold struct {
 type huntFold struct {
 	id      cairn.HuntID
 	root    cairn.Cell // the hunt's region, or a cell around it
-	depth   int
+	depth   int        // levels of regional boards
 	numbers map[cairn.PlayerID]uint32
 	players chunks[player]
-	boards  map[boardID]*board
+	saved   *copying[player] // of the fold's cut, until they are encoded
+
+	all   *span           // nil before the first claim
+	hours map[int64]*span // the newest hoursKept
+	shut  bool            // it ended a while ago: all but its own board is dropped
 }
 
 type player struct {
@@ -63,33 +85,21 @@ type player struct {
 	name string // of its newest claim in the hunt
 }
 
-type boardID struct {
-	window wire.Window
-	hour   int64
-	region cairn.Cell
+func newFold(r rules) *fold {
+	return &fold{
+		rules: r, hunts: map[cairn.HuntID]*huntFold{},
+		ends: map[cairn.HuntID]cairn.Instant{}, gone: map[cairn.HuntID]bool{},
+	}
 }
 
-// A board is the ranks of one hunt, window and region.
-type board struct {
-	*ranks
-	boardID
-	hunt    *huntFold
-	newest  cairn.Instant // at of its newest claim
-	dirty   bool          // it is in the fold's list
-	watched atomic.Int64  // regional: published until this instant
-}
-
-func newFold(depth int) *fold {
-	return &fold{depth: depth, hunts: map[cairn.HuntID]*huntFold{}}
-}
-
-// hunt returns the fold of a hunt. A new one lies within root.
+// hunt returns the fold of a hunt, or nil if it is gone. A new one lies within
+// root.
 func (f *fold) hunt(id cairn.HuntID, root cairn.Cell) *huntFold {
 	h := f.hunts[id]
-	if h == nil {
+	if h == nil && !f.gone[id] {
 		h = &huntFold{
-			id: id, root: root, depth: min(f.depth, cairn.CellPrecisionMax-root.Precision()),
-			numbers: map[cairn.PlayerID]uint32{}, boards: map[boardID]*board{},
+			id: id, root: root, depth: f.levels(root),
+			numbers: map[cairn.PlayerID]uint32{}, hours: map[int64]*span{},
 		}
 		f.hunts[id] = h
 	}
@@ -97,12 +107,13 @@ func (f *fold) hunt(id cairn.HuntID, root cairn.Cell) *huntFold {
 }
 
 // apply folds one record of a shard's log: its claims, if it has any. Every
-// hunt in it must be known. A record that was folded before is ignored.
+// hunt in it must be known or gone. A record that was folded before is ignored.
 func (f *fold) apply(shard int, rec *eventlog.Record, claims []cairn.Claim) error {
 	s := &f.shards[shard]
 	if rec.Offset.Compare(s.offset) <= 0 {
 		return nil
 	}
+	f.cut.beforeRecord(shard)
 	pl := place{epoch: rec.Offset.Epoch, seq: rec.Offset.Seq, shard: uint16(shard)}
 	for i := range claims {
 		c := &claims[i]
@@ -114,7 +125,7 @@ func (f *fold) apply(shard int, rec *eventlog.Record, claims []cairn.Claim) erro
 			continue
 		}
 		pl.index = uint16(i)
-		f.claim(f.hunts[c.Hunt], c, pl)
+		f.claim(c, pl)
 	}
 	s.seen.forget(rec.From)
 	f.advance(shard, rec.Offset)
@@ -131,61 +142,71 @@ func (f *fold) advance(shard int, o eventlog.Offset) {
 }
 
 // claim folds one claim into all the boards that it belongs to.
-func (f *fold) claim(h *huntFold, c *cairn.Claim, pl place) {
+func (f *fold) claim(c *cairn.Claim, pl place) {
 	f.claims++
 	if c.At > f.newest {
-		was := HourOf(f.newest)
+		was := f.newest
 		f.newest = c.At
-		if HourOf(c.At) != was {
+		if HourOf(c.At) != HourOf(was) {
 			f.dropHours()
 		}
+		if minuteOf(c.At) != minuteOf(was) {
+			f.dropEnded()
+		}
+	}
+	h := f.hunts[c.Hunt]
+	if h == nil {
+		return // gone
 	}
 	no := h.number(c.Player)
-	if newest := f.add(h, boardID{window: wire.WindowHunt}, no, c, pl); newest {
+	all := f.span(h, wire.WindowHunt, 0)
+	if newest := f.add(all.whole, no, c, pl); newest {
 		if p := h.players.at(no); p.name != c.Name {
+			h.saved.before(no, *p)
 			p.name = c.Name
 		}
 	}
-	at := HourOf(c.At)
-	kept := at >= f.oldestHour()
-	if kept {
-		f.add(h, boardID{window: wire.WindowHour, hour: at}, no, c, pl)
+	if h.shut {
+		return
 	}
-	if h.depth <= 0 || !h.root.Contains(c.Cell) {
+	var hourly *span // nil if that hour is over
+	if at := HourOf(c.At); at >= f.oldestHour() {
+		hourly = f.span(h, wire.WindowHour, at)
+		f.add(hourly.whole, no, c, pl)
+	}
+	if !h.root.Contains(c.Cell) {
 		return
 	}
 	first := h.root.Precision() + 1
 	for p := first; p < first+h.depth && p <= c.Cell.Precision(); p++ {
 		region := c.Cell.Prefix(p)
-		f.add(h, boardID{window: wire.WindowHunt, region: region}, no, c, pl)
-		if kept {
-			f.add(h, boardID{window: wire.WindowHour, hour: at, region: region}, no, c, pl)
+		f.add(f.board(all, region), no, c, pl)
+		if hourly != nil {
+			f.add(f.board(hourly, region), no, c, pl)
 		}
 	}
 }
 
-func (f *fold) add(h *huntFold, id boardID, no uint32, c *cairn.Claim, pl place) (newest bool) {
-	b := h.board(id)
+// add folds a claim into a board, which may be nil.
+func (f *fold) add(b *board, no uint32, c *cairn.Claim, pl place) (newest bool) {
+	if b == nil {
+		return false
+	}
+	f.cut.before(b, no)
 	b.newest = max(b.newest, c.At)
 	f.touch(b)
-	return b.add(no, c.Reward, c.At, pl)
+	before := b.players()
+	newest = b.add(no, c.Reward, c.At, pl)
+	f.grew(b, b.players()-before)
+	return newest
 }
 
-// touch puts a board on the list of those that changed.
+// touch puts a board on the list of those to be published, if anyone looks.
 func (f *fold) touch(b *board) {
-	if !b.dirty {
+	if !b.dirty && (b.region == 0 || b.watched.Load() != 0) {
 		b.dirty = true
 		f.dirty = append(f.dirty, b)
 	}
-}
-
-func (h *huntFold) board(id boardID) *board {
-	b := h.boards[id]
-	if b == nil {
-		b = &board{ranks: newRanks(id.region.Precision() == 0), boardID: id, hunt: h}
-		h.boards[id] = b
-	}
-	return b
 }
 
 // number returns a player's number in the hunt.
@@ -207,29 +228,18 @@ func (f *fold) oldestHour() int64 { return HourOf(f.newest) - hoursKept + 1 }
 func (f *fold) dropHours() {
 	oldest := f.oldestHour()
 	for _, h := range f.hunts {
-		for id := range h.boards {
-			if id.window == wire.WindowHour && id.hour < oldest {
-				delete(h.boards, id)
+		for hour, s := range h.hours {
+			if hour < oldest {
+				h.drop(s)
 			}
 		}
 	}
 }
 
-// key returns what names b.
-func (b *board) key() wire.BoardKey {
-	return wire.BoardKey{Hunt: b.hunt.id, Window: b.window, Hour: b.hour, Region: b.region}
-}
-
-// watchFor is how long a regional board is published after it was asked for.
-const watchFor = time.Minute
-
-// watch notes that b is being looked at. It may be called concurrently.
-func (b *board) watch(now cairn.Instant) { b.watched.Store(int64(now.Add(watchFor))) }
-
-// published reports whether b goes to the standings log: the hunt's own
-// boards always do, regional ones while they are looked at.
-func (b *board) published(now cairn.Instant) bool {
-	return b.region == 0 || b.watched.Load() > int64(now)
+// drop drops all boards of an hour.
+func (h *huntFold) drop(s *span) {
+	s.gone = true
+	delete(h.hours, s.hour)
 }
 
 // asOf returns how far each shard is folded.
@@ -239,12 +249,6 @@ func (f *fold) asOf() []wire.ShardOffset {
 		out = append(out, wire.ShardOffset{Shard: i, Offset: f.shards[i].offset})
 	}
 	return out
-}
-
-// row returns a line of a board without its rank.
-func (b *board) row(s ranked) wire.Row {
-	p := b.hunt.players.at(s.player)
-	return wire.Row{Player: p.id, Name: p.name, Score: s.key.score(), Claims: int(s.claims)}
 }
 
 // snapshot returns the first limit rows of b, with all but Published. b may be

@@ -61,6 +61,8 @@ func testLogs(rnd *rand.Rand, shards, records int) [][]testRecord {
 	return logs
 }
 
+var testRules = rules{depth: 2, bound: 64 << 20}
+
 var testRoots = map[cairn.HuntID]cairn.Cell{"oslo": mustCell("u4xs"), "world": 0}
 
 func mustCell(s string) cairn.Cell {
@@ -83,7 +85,7 @@ func (f *fold) testApply(t interface{ Fatal(...any) }, r testRecord) {
 // foldLogs folds the logs in an order drawn by pick, which is given how many
 // shards have records left.
 func foldLogs(t interface{ Fatal(...any) }, logs [][]testRecord, pick func(n int) int) *fold {
-	f := newFold(2)
+	f := newFold(testRules)
 	left := slices.Clone(logs)
 	for {
 		left = slices.DeleteFunc(left, func(l []testRecord) bool { return len(l) == 0 })
@@ -110,14 +112,44 @@ func TestFoldCommutesOverShards(t *testing.T) {
 		if !bytes.Equal(last.encode(nil), want) {
 			t.Fatal("the last shard first gives another fold")
 		}
-		for _, h := range last.hunts {
-			for id, b := range h.boards {
-				if err := b.check(); err != nil {
-					t.Fatalf("%s %+v: %v", h.id, id, err)
+		last.checkAll(t)
+	})
+}
+
+// boards calls yield for each board of the fold.
+func (f *fold) boards(yield func(*board)) {
+	for _, h := range f.hunts {
+		h.spans(func(s *span) {
+			yield(s.whole)
+			for i := range s.levels {
+				for _, b := range s.levels[i].boards {
+					yield(b)
 				}
 			}
+		})
+	}
+}
+
+// checkAll fails unless all boards are in order, and reckoned right.
+func (f *fold) checkAll(t interface{ Fatalf(string, ...any) }) {
+	f.boards(func(b *board) {
+		if err := b.check(); err != nil {
+			t.Fatalf("%+v: %v", b.key(), err)
 		}
 	})
+	for _, h := range f.hunts {
+		h.spans(func(s *span) {
+			for i, l := range s.levels {
+				bytes := 0
+				for _, b := range l.boards {
+					bytes += boardBytes + rowBytes*b.players()
+				}
+				if bytes != l.bytes || len(l.list) != len(l.boards) {
+					t.Fatalf("%s level %d: %d bytes in %d boards, want %d in %d", h.id, i, l.bytes, len(l.list), bytes, len(l.boards))
+				}
+			}
+		})
+	}
 }
 
 // naiveBoard computes a board from the claims of all logs, without any of the
@@ -199,13 +231,13 @@ func TestFoldMatchesNaiveBoards(t *testing.T) {
 		distinct(logs)
 		f := foldLogs(t, logs, rnd.IntN)
 		for hunt, root := range testRoots {
-			for _, region := range []string{"", "u", "u4", "u4x", "u4xs", "u4xs0", "u4xsz", "u4xs07", "b"} {
+			for _, region := range []string{"", "u", "u4", "u4x", "u4xs", "u4xs0", "u4xsz", "u4xs07", "u4xt", "b"} {
 				for h := f.oldestHour(); h <= HourOf(f.newest)+1; h++ {
 					for _, w := range []wire.Window{wire.WindowHunt, wire.WindowHour} {
 						key := wire.BoardKey{Hunt: hunt, Window: w, Hour: h * int64(w), Region: mustCell(region)}
 						b, err := f.find(key)
 						if err != nil {
-							if key.Region.Precision() <= root.Precision()+2 {
+							if key.Region.Precision() <= max(4, root.Precision()+2) {
 								t.Fatalf("%+v: %v", key, err)
 							}
 							continue
@@ -231,7 +263,8 @@ func TestFoldRefuses(t *testing.T) {
 		{wire.BoardKey{Hunt: "oslo", Region: mustCell("u4xs00")}, ""},
 		{wire.BoardKey{Hunt: "oslo", Region: mustCell("u4xs000")}, "region: is \"u4xs000\"; want at most 6 characters in this hunt"},
 		{wire.BoardKey{Hunt: "oslo", Region: mustCell("u4000000000")}, ""}, // beside the hunt: empty
-		{wire.BoardKey{Hunt: "world", Region: mustCell("u4x")}, "region: is \"u4x\"; want at most 2 characters in this hunt"},
+		{wire.BoardKey{Hunt: "world", Region: mustCell("u4xs")}, ""},
+		{wire.BoardKey{Hunt: "world", Region: mustCell("u4xs0")}, "region: is \"u4xs0\"; want at most 4 characters in this hunt"},
 		{wire.BoardKey{Hunt: "nobody", Region: mustCell("u4xs000")}, ""},
 		{wire.BoardKey{Hunt: "oslo", Window: wire.WindowHour, Hour: f.oldestHour()}, ""},
 		{wire.BoardKey{Hunt: "oslo", Window: wire.WindowHour, Hour: f.oldestHour() - 1}, "hour: is"},
@@ -245,7 +278,7 @@ func TestFoldRefuses(t *testing.T) {
 
 // Hours that are over are dropped, and what is of them later is not counted.
 func TestFoldDropsHours(t *testing.T) {
-	f := newFold(2)
+	f := newFold(testRules)
 	at := cairn.Instant(1000 * hour)
 	for i := range 50 {
 		c := cairn.Claim{TileRef: cairn.TileRef{Hunt: "world", Tick: cairn.Tick(i)}, Player: "p", Name: "p", At: at + cairn.Instant(i)*hour, Cell: mustCell("u4xs")}
@@ -253,7 +286,9 @@ func TestFoldDropsHours(t *testing.T) {
 	}
 	late := cairn.Claim{TileRef: cairn.TileRef{Hunt: "world", Tick: 99}, Player: "p", Name: "p", At: at, Cell: mustCell("u4xs")}
 	f.testApply(t, testRecord{shard: 1, rec: eventlog.Record{Offset: eventlog.Offset{Epoch: 1, Seq: 1}}, claims: []cairn.Claim{late}})
-	if got, want := len(f.hunts["world"].boards), (1+2)*(1+hoursKept); got != want {
+	got := 0
+	f.boards(func(*board) { got++ })
+	if want := (1 + 4) * (1 + hoursKept); got != want {
 		t.Errorf("got %d boards, want %d", got, want)
 	}
 	b, _ := f.find(wire.BoardKey{Hunt: "world"})
@@ -267,12 +302,12 @@ func TestFoldDropsHours(t *testing.T) {
 }
 
 func TestFirstGrantWins(t *testing.T) {
-	f := newFold(0)
+	f := newFold(rules{0, 1 << 20})
 	for i, p := range []cairn.PlayerID{"ana", "bo"} {
 		c := cairn.Claim{TileRef: cairn.TileRef{Hunt: "world", Tile: 9}, Player: p, Name: "x", Reward: 5, At: cairn.Instant(i)}
 		f.testApply(t, testRecord{rec: eventlog.Record{Offset: eventlog.Offset{Epoch: 1, Seq: uint64(i + 1)}}, claims: []cairn.Claim{c}})
 	}
-	got := f.snapshot(wire.BoardKey{Hunt: "world"}, f.hunts["world"].boards[boardID{}], 10)
+	got := f.snapshot(wire.BoardKey{Hunt: "world"}, f.hunts["world"].all.whole, 10)
 	if len(got.Rows) != 1 || got.Rows[0].Player != "ana" || got.Rows[0].Score != 5 {
 		t.Errorf("got %+v, want ana alone with 5", got.Rows)
 	}

@@ -101,6 +101,7 @@ func (p *Projection) session(ctx context.Context, skip int) error {
 	pub := newPublisher(p)
 	g.Go(func() error { return pub.run(ctx) })
 	g.Go(func() error { return pub.trim(ctx) })
+	g.Go(func() error { return p.followControl(ctx) })
 	if p.files.path != "" {
 		g.Go(func() error { return p.checkpoint(ctx, saved) })
 	}
@@ -130,7 +131,7 @@ func (p *Projection) shards(ctx context.Context) ([]int, error) {
 
 // open follows all shards from the best start that the logs still hold.
 func (p *Projection) open(ctx context.Context, shards []int, genesis map[int][16]byte, skip int) (start, map[int]eventlog.Follower, error) {
-	found, skipped := p.files.starts(p.opts.RegionDepth)
+	found, skipped := p.files.starts(p.opts.rules())
 	p.saved.set(found, &p.files)
 	for _, err := range skipped {
 		p.opts.Log.Warn("passing over a checkpoint", "err", err)
@@ -153,7 +154,7 @@ func (p *Projection) open(ctx context.Context, shards []int, genesis map[int][16
 }
 
 func (p *Projection) openAt(ctx context.Context, shards []int, genesis map[int][16]byte, s *start) (_ map[int]eventlog.Follower, err error) {
-	for _, i := range shardsOf(s.genesis) {
+	for _, i := range sortedKeys(s.genesis) {
 		if got, known := genesis[i]; known && got != s.genesis[i] {
 			return nil, fmt.Errorf("%w: it is of another log %s", errCheckpoint, eventlog.Shard(i))
 		} else if !known {
@@ -207,7 +208,7 @@ func (p *Projection) follow(ctx context.Context, shard int, f eventlog.Follower)
 				return fmt.Errorf("leaderboard: %w", err)
 			}
 		}
-		p.moved(shard, mark)
+		p.marks(shard, mark)
 	}
 }
 
@@ -253,8 +254,8 @@ func (p *Projection) apply(shard int, rec *eventlog.Record, claims []cairn.Claim
 	return nil
 }
 
-// moved notes a shard's durable mark.
-func (p *Projection) moved(shard int, mark eventlog.Offset) {
+// marks notes a shard's durable mark.
+func (p *Projection) marks(shard int, mark eventlog.Offset) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s := &p.live.shards[shard]; s.mark.Less(mark) {
@@ -283,8 +284,8 @@ func (p *Projection) checkpoint(ctx context.Context, saved map[int]eventlog.Offs
 			done = true
 		case <-tick.C:
 		}
-		im := p.image(saved)
-		for im != nil && !p.covered(im) && !done {
+		offsets, bytes := p.cut(saved)
+		for bytes != nil && !p.covered(offsets) && !done {
 			// Never beyond the mark: what is behind it may yet be rolled back.
 			select {
 			case <-ctx.Done():
@@ -292,8 +293,8 @@ func (p *Projection) checkpoint(ctx context.Context, saved map[int]eventlog.Offs
 			case <-p.marked:
 			}
 		}
-		if im != nil && p.covered(im) && p.save(im) {
-			saved = im.offsets()
+		if bytes != nil && p.covered(offsets) && p.save(offsets, bytes) {
+			saved = offsets
 		}
 		if done {
 			return ctx.Err()
@@ -301,29 +302,45 @@ func (p *Projection) checkpoint(ctx context.Context, saved map[int]eventlog.Offs
 	}
 }
 
-// image copies the fold, unless it has not moved on from saved.
-func (p *Projection) image(saved map[int]eventlog.Offset) *image {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	same := true
-	for i := range p.fold.shards {
-		same = same && p.fold.shards[i].offset == saved[i]
+// cut returns the encoding of the fold as it is now, and how far it has folded
+// each shard; nil if it has not moved on from saved. Folding goes on meanwhile.
+func (p *Projection) cut(saved map[int]eventlog.Offset) (map[int]eventlog.Offset, []byte) {
+	if !p.moved(saved) {
+		return nil, nil
 	}
-	if same {
-		return nil
-	}
+	var c *cut
+	p.mu.Lock()
 	began := time.Now()
-	im := p.fold.image(p.live.genesis)
-	p.metrics.checkpoint.Observe(time.Since(began).Seconds())
-	return im
+	c = p.fold.begin(p.live.genesis)
+	p.mu.Unlock()
+	p.metrics.hold.Observe(time.Since(began).Seconds())
+	return c.offsets(), c.encode(func(do func()) {
+		p.mu.RLock()
+		began := time.Now()
+		do()
+		p.mu.RUnlock()
+		p.metrics.hold.Observe(time.Since(began).Seconds())
+	})
 }
 
-// covered reports whether all that im has folded is durable.
-func (p *Projection) covered(im *image) bool {
+// moved reports whether the fold has moved on from saved.
+func (p *Projection) moved(saved map[int]eventlog.Offset) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	for i := range im.shards {
-		if s := &im.shards[i]; p.live.shards[s.shard].mark.Less(s.offset) {
+	for i := range p.fold.shards {
+		if p.fold.shards[i].offset != saved[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// covered reports whether the logs are durable up to those offsets.
+func (p *Projection) covered(offsets map[int]eventlog.Offset) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for i, o := range offsets {
+		if p.live.shards[i].mark.Less(o) {
 			return false
 		}
 	}
@@ -332,14 +349,14 @@ func (p *Projection) covered(im *image) bool {
 
 // save writes a checkpoint. A failure is not the projection's end: the logs
 // are not trimmed past what is saved, and the next one is tried.
-func (p *Projection) save(im *image) bool {
-	rotated, err := p.files.write(im.encode())
+func (p *Projection) save(offsets map[int]eventlog.Offset, b []byte) bool {
+	rotated, err := p.files.write(b)
 	if err != nil {
 		p.metrics.checkpoints.WithLabelValues("failed").Inc()
 		p.opts.Log.Error("can't write a checkpoint of the standings", "err", err)
 		return false
 	}
 	p.metrics.checkpoints.WithLabelValues("ok").Inc()
-	p.saved.wrote(im.offsets(), rotated)
+	p.saved.wrote(offsets, rotated)
 	return true
 }

@@ -8,7 +8,7 @@ type metrics struct {
 	bytes       prometheus.Counter
 	claims      prometheus.Counter
 	checkpoints *prometheus.CounterVec
-	checkpoint  prometheus.Histogram
+	hold        prometheus.Histogram
 	resyncs     prometheus.Counter
 	publishing  prometheus.Gauge
 }
@@ -37,10 +37,10 @@ func newMetrics(reg prometheus.Registerer, p *Projection) *metrics {
 			Name: "cairn_standings_checkpoints_total",
 			Help: "Checkpoints that were written, and those that could not be.",
 		}, []string{"outcome"}),
-		checkpoint: prometheus.NewHistogram(prometheus.HistogramOpts{
+		hold: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:                        "cairn_standings_checkpoint_hold_seconds",
-			Help:                        "How long folding stood still while a checkpoint's image was copied.",
-			Buckets:                     []float64{.0001, .001, .005, .01, .025, .05, .1, .5, 1},
+			Help:                        "How long folding stood still in each step of copying a checkpoint.",
+			Buckets:                     []float64{.0001, .0003, .001, .003, .005, .01, .025, .05, .1, .5, 1},
 			NativeHistogramBucketFactor: 1.1,
 		}),
 		resyncs: prometheus.NewCounter(prometheus.CounterOpts{
@@ -57,7 +57,7 @@ func newMetrics(reg prometheus.Registerer, p *Projection) *metrics {
 		m.checkpoints.WithLabelValues(o)
 	}
 	if reg != nil {
-		reg.MustRegister(m.lag, m.publishes, m.bytes, m.claims, m.checkpoints, m.checkpoint, m.resyncs, m.publishing,
+		reg.MustRegister(m.lag, m.publishes, m.bytes, m.claims, m.checkpoints, m.hold, m.resyncs, m.publishing,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "cairn_standings_follower_lag_seconds",
 				Help: "How old the standings are: age of the oldest claim read and not yet published, 0 when there is none.",

@@ -39,7 +39,8 @@ type Options struct {
 	CheckpointEvery time.Duration // at most this often, and only when something changed; 0 means 10s
 	Publish         time.Duration // pace of publication; 0 means 10ms
 	Takeover        time.Duration // a standby takes over when claims went unpublished so long; 0 means 5s
-	RegionDepth     int           // levels of regional boards below a hunt's own region, up to 4; 0 means 2, negative none
+	RegionDepth     int           // levels of regional boards below a hunt's own region, up to 4, and more if need be to reach cells of four characters; 0 means 2, negative none
+	RegionBytes     int           // bound of one such level in one window, roughly; over it, it is dropped and refused; 0 means 64 MiB
 
 	// Shards names the shard logs to fold. Nil means all that the store has.
 	Shards []int
@@ -107,6 +108,9 @@ func New(store eventlog.Store, opts Options) *Projection {
 		opts.RegionDepth = 2
 	}
 	opts.RegionDepth = min(max(opts.RegionDepth, 0), 4)
+	if opts.RegionBytes <= 0 {
+		opts.RegionBytes = 64 << 20
+	}
 	if opts.FS == nil {
 		opts.FS = vfs.Default
 	}
@@ -120,11 +124,13 @@ func New(store eventlog.Store, opts Options) *Projection {
 		store: store, opts: opts, files: checkpoints{opts.FS, opts.Checkpoint},
 		regions: regions{store: store},
 		wake:    make(chan struct{}, 1), marked: make(chan struct{}, 1),
-		fold: newFold(opts.RegionDepth),
+		fold: newFold(opts.rules()),
 	}
 	p.metrics = newMetrics(opts.Metrics, p)
 	return p
 }
+
+func (o *Options) rules() rules { return rules{o.RegionDepth, o.RegionBytes} }
 
 // Ready returns nil once the projection has caught up, ErrCatchingUp before,
 // and what ended Run after.
@@ -183,7 +189,7 @@ func (p *Projection) Around(key wire.BoardKey, player cairn.PlayerID, n int) (*w
 	if err != nil || b == nil {
 		return nil, false
 	}
-	no, ok := b.hunt.numbers[player]
+	no, ok := b.span.hunt.numbers[player]
 	if !ok {
 		return nil, false
 	}
@@ -233,7 +239,7 @@ func (p *Projection) sizes() (boards, players int) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for _, h := range p.fold.hunts {
-		boards += len(h.boards)
+		h.spans(func(s *span) { boards += s.count() })
 		players += int(h.players.n)
 	}
 	return boards, players

@@ -190,7 +190,7 @@ func (g *game) encode(p *Projection) []byte {
 // fromScratch returns the encoding of a fold of all that was appended, and of
 // the genesis of each log.
 func (g *game) fromScratch(p *Projection) []byte {
-	f := newFold(2)
+	f := newFold(testRules)
 	for shard, log := range g.logs {
 		f.testApply(g.t, testRecord{shard: shard, rec: eventlog.Record{Offset: eventlog.GenesisOffset, Kind: eventlog.Genesis}})
 		for _, r := range log {

@@ -180,7 +180,7 @@ func (u *publisher) round(ctx context.Context) (err error) {
 func (u *publisher) encode(b *board) []byte {
 	now := cairn.InstantOf(u.p.opts.Now())
 	u.p.mu.RLock()
-	if !b.published(now) || b.hunt.boards[b.boardID] != b {
+	if !b.published(now) {
 		u.p.mu.RUnlock()
 		return nil
 	}
@@ -276,9 +276,14 @@ func (u *publisher) stale(t time.Time) (before eventlog.Offset, ok bool) {
 func (p *Projection) take(boards []*board, ats []cairn.Instant) ([]*board, []cairn.Instant) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := cairn.InstantOf(p.opts.Now())
 	for _, b := range p.fold.dirty {
 		b.dirty = false
-		boards = append(boards, b)
+		if b.published(now) {
+			boards = append(boards, b)
+		} else {
+			b.watched.Store(0) // nobody asks meanwhile: that would hold mu
+		}
 	}
 	clear(p.fold.dirty)
 	p.fold.dirty = p.fold.dirty[:0]
@@ -330,9 +335,9 @@ func (p *Projection) touchCurrent() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, h := range p.fold.hunts {
-		for _, id := range [...]boardID{{window: wire.WindowHunt}, {window: wire.WindowHour, hour: HourOf(p.fold.newest)}} {
-			if b := h.boards[id]; b != nil {
-				p.fold.touch(b)
+		for _, s := range [...]*span{h.all, h.hours[HourOf(p.fold.newest)]} {
+			if s != nil {
+				p.fold.touch(s.whole)
 			}
 		}
 	}

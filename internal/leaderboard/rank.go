@@ -1,303 +1,135 @@
 package leaderboard
 
 import (
-	"cmp"
-	"math/bits"
+	"slices"
 
 	"github.com/veltrix/cairn"
 )
 
-// A sortKey orders players: the higher score first, then the earlier at. Both
-// words ascend, so that two keys compare as one 128-bit number.
-type sortKey struct{ hi, lo uint64 }
+// fewMax is how many players a board keeps in a list. Most regional boards
+// have few: such a board takes 56 bytes a player, and no tree.
+const fewMax = 32
 
-const signBit = 1 << 63
-
-func sortKeyOf(score cairn.Micro, at cairn.Instant) sortKey {
-	return sortKey{^(uint64(score) ^ signBit), uint64(at) ^ signBit}
-}
-
-func (k sortKey) score() cairn.Micro { return cairn.Micro(^k.hi ^ signBit) }
-func (k sortKey) at() cairn.Instant  { return cairn.Instant(k.lo ^ signBit) }
-
-// before returns 1 if k < q and 0 else, without a branch: it is the borrow of
-// the 128-bit difference.
-func (k *sortKey) before(q sortKey) int {
-	_, b := bits.Sub64(k.lo, q.lo, 0)
-	_, b = bits.Sub64(k.hi, q.hi, b)
-	return int(b)
-}
-
-// A place is a cairn.Place without waste: where a claim stands in the logs. It
-// breaks the tie of two players with one score and one at. There are at most
-// cairn.ShardsMax shards, and fewer claims in a record than it has bytes.
-type place struct {
-	epoch, seq   uint64
-	shard, index uint16
-}
-
-func (p *place) compare(q *place) int {
-	return cmp.Or(cmp.Compare(p.shard, q.shard), cmp.Compare(p.epoch, q.epoch),
-		cmp.Compare(p.seq, q.seq), cmp.Compare(p.index, q.index))
-}
-
-// A standing is what a board keeps of a player beside its key: 40 bytes. The
-// key is in the player's leaf alone.
-type standing struct {
-	last   place  // of the player's largest (at, place) on this board
-	player uint32 // its number in the hunt
-	claims uint32
-	leaf   uint32 // which leaf holds it
-}
-
-// A ranked is a player on a board.
-type ranked struct {
-	key sortKey // its at is that of last
-	standing
-}
-
-func (s *ranked) compare(t *ranked) int {
-	return cmp.Or(cmp.Compare(s.key.hi, t.key.hi), cmp.Compare(s.key.lo, t.key.lo), s.last.compare(&t.last))
-}
-
-const (
-	leafMax  = 64 // players in a leaf
-	innerMax = 64 // kids of an inner node
-	none     = ^uint32(0)
-)
-
-// A leaf holds neighbours in rank order. It has no pointer, so that the
-// garbage collector never looks into the tree.
-type leaf struct {
-	n          uint32
-	parent     uint32          // inner node, or none for the root
-	prev, next uint32          // leaves, or none
-	slots      [leafMax]uint32 // of the standings
-	keys       [leafMax]sortKey
-}
-
-// An inner node holds the lower bounds of its kids and how many players each
-// has. A bound is one that was once right: a kid's first key is ≥ it, and the
-// key before it is <. The first is the node's own, and find never needs it.
-type inner struct {
-	n      uint32
-	level  uint32 // 1 if the kids are leaves
-	parent uint32
-	kids   [innerMax]uint32 // leaves on level 1, inner nodes above
-	sums   [innerMax]uint32 // players below
-	keys   [innerMax]sortKey
-	places [innerMax]place // of the bounds; looked at on a tie alone
-}
-
-// ranks is the order of the players of one board: a counted B+-tree. Wide
-// nodes hold the keys side by side, every node knows its parent and every
-// player its leaf, so that
-//
-//   - a player's rank is its position in its leaf plus what stands to the left
-//     on the way up: no key is compared;
-//   - an update takes a player out of its leaf without a search, and searches
-//     once to put it back, branch-free within a node;
-//   - memory is linear in players (≤ 4n/leafMax leaves), whatever the scores.
-//
-// Nodes and standings live in chunks that are never moved nor handed back, so
-// that growth never copies the whole and the steady state does not allocate.
-// ranks is a plain value: whoever uses it guards it.
+// ranks is the order of the players of one board. The order in which claims
+// are added does not matter. It is a plain value: whoever uses it guards it.
 type ranks struct {
-	slotOf    slotIndex
-	standings chunks[standing]
-	leaves    chunks[leaf]
-	inners    chunks[inner]
-	root      uint32 // a leaf if height is 0
-	height    int
-	first     uint32 // the leaf of rank 1
-}
-
-// newRanks returns an empty board. dense says that most players of the hunt
-// will be on it: then finding one is a look into a table.
-func newRanks(dense bool) *ranks {
-	r := &ranks{}
-	if !dense {
-		r.slotOf.sparse = map[uint32]uint32{}
-	}
-	r.root = r.leaves.alloc()
-	r.first = r.root
-	*r.leaves.at(r.root) = leaf{parent: none, prev: none, next: none}
-	return r
+	few   []ranked // in rank order, while there are at most fewMax
+	tree  *tree    // then; few is nil
+	dense bool     // most players of the hunt will be here
 }
 
 // players returns how many have a rank.
-func (r *ranks) players() int { return int(r.standings.n) }
+func (r *ranks) players() int {
+	if r.tree != nil {
+		return r.tree.players()
+	}
+	return len(r.few)
+}
+
+// find returns where in few a player is, or -1.
+func (r *ranks) find(player uint32) int {
+	for i := range r.few {
+		if r.few[i].player == player {
+			return i
+		}
+	}
+	return -1
+}
 
 // add folds one claim. It reports whether it is the newest of its player here,
-// by (at, place). The order in which claims are added does not matter.
+// by (at, place).
 func (r *ranks) add(player uint32, reward cairn.Micro, at cairn.Instant, pl place) (newest bool) {
-	slot, known := r.slotOf.get(player)
-	if !known {
+	if r.tree != nil {
+		return r.tree.add(player, reward, at, pl)
+	}
+	i := r.find(player)
+	if i < 0 {
 		r.put(sortKeyOf(reward, at), standing{last: pl, player: player, claims: 1})
 		return true
 	}
-	s := r.standings.at(slot)
+	s := r.few[i]
 	s.claims++
-	lf := r.leaves.at(s.leaf)
-	i := lf.find(slot)
-	was := lf.keys[i]
-	key := sortKeyOf(was.score()+reward, was.at())
-	if now := uint64(at) ^ signBit; now > was.lo || now == was.lo && pl.compare(&s.last) > 0 {
-		key.lo, s.last, newest = now, pl, true
+	s.key, newest = s.key.plus(reward, at, &s.last, pl)
+	for ; i > 0 && s.compare(&r.few[i-1]) < 0; i-- {
+		r.few[i] = r.few[i-1]
 	}
-	if newest || key != was {
-		r.move(slot, s, lf, i, key)
+	for ; i+1 < len(r.few) && r.few[i+1].compare(&s) < 0; i++ {
+		r.few[i] = r.few[i+1]
 	}
+	r.few[i] = s
 	return newest
 }
 
 // put adds a player that is not on the board.
 func (r *ranks) put(key sortKey, s standing) {
-	slot := r.standings.alloc()
-	r.slotOf.set(s.player, slot)
-	at := r.standings.at(slot)
-	*at = s
-	r.insert(slot, at, key)
-}
-
-// move takes a player, number i of lf, to where its new key belongs. Its
-// standing has the new place already.
-func (r *ranks) move(slot uint32, s *standing, lf *leaf, i int, key sortKey) {
-	// Between two others of its own leaf? Then no count changes.
-	first, last := 0, int(lf.n)-1
-	if i == first {
-		first++
+	if r.tree == nil && len(r.few) == fewMax {
+		r.tree = newTree(r.dense)
+		for i := range r.few {
+			r.tree.put(r.few[i].key, r.few[i].standing)
+		}
+		r.few = nil
 	}
-	if i == last {
-		last--
-	}
-	lf.take(i)
-	if first < last && lf.keys[0].before(key)&key.before(lf.keys[lf.n-1]) == 1 {
-		lf.give(r.lower(lf, key, &s.last), key, slot)
+	if r.tree != nil {
+		r.tree.put(key, s)
 		return
 	}
-	r.climb(s.leaf, lf.parent, -1)
-	if lf.n < leafMax/4 && lf.parent != none {
-		r.shrinkLeaf(s.leaf)
-	}
-	r.insert(slot, s, key)
+	x := ranked{key, s}
+	i, _ := slices.BinarySearchFunc(r.few, &x, func(a ranked, b *ranked) int { return a.compare(b) })
+	r.few = slices.Insert(r.few, i, x)
 }
 
-// insert puts a standing that is in no leaf into the one it belongs to.
-func (r *ranks) insert(slot uint32, s *standing, key sortKey) {
-	id := r.root
-	for range r.height {
-		in := r.inners.at(id)
-		i := in.find(key, &s.last)
-		in.sums[i]++
-		id = in.kids[i]
+// has reports whether a player is on the board.
+func (r *ranks) has(player uint32) bool {
+	if r.tree == nil {
+		return r.find(player) >= 0
 	}
-	lf := r.leaves.at(id)
-	if lf.n == leafMax {
-		r.climb(id, lf.parent, -1)
-		right := r.splitLeaf(id)
-		if b := r.leaves.at(right); r.lower(b, key, &s.last) > 0 {
-			id, lf = right, b
-		}
-		r.climb(id, lf.parent, +1)
-	}
-	s.leaf = id
-	lf.give(r.lower(lf, key, &s.last), key, slot)
+	_, ok := r.tree.slotOf.get(player)
+	return ok
 }
 
 // rank returns a player's rank, from 1, or 0 if it is not on the board.
 func (r *ranks) rank(player uint32) int {
-	slot, ok := r.slotOf.get(player)
-	if !ok {
-		return 0
+	if r.tree != nil {
+		return r.tree.rank(player)
 	}
-	id := r.standings.at(slot).leaf
-	lf := r.leaves.at(id)
-	rank := uint32(lf.find(slot)) + 1
-	for up := lf.parent; up != none; {
-		in := r.inners.at(up)
-		for _, n := range in.sums[:in.index(id)] {
-			rank += n
-		}
-		id, up = up, in.parent
-	}
-	return int(rank)
+	return r.find(player) + 1
 }
 
 // get returns a player as it stands.
 func (r *ranks) get(player uint32) (ranked, bool) {
-	slot, ok := r.slotOf.get(player)
-	if !ok {
-		return ranked{}, false
+	if r.tree != nil {
+		return r.tree.get(player)
 	}
-	s := r.standings.at(slot)
-	lf := r.leaves.at(s.leaf)
-	return ranked{lf.keys[lf.find(slot)], *s}, true
+	if i := r.find(player); i >= 0 {
+		return r.few[i], true
+	}
+	return ranked{}, false
 }
 
 // top calls yield for the first n players in rank order.
 func (r *ranks) top(n int, yield func(ranked)) {
-	for id := r.first; id != none && n > 0; {
-		lf := r.leaves.at(id)
-		for i, slot := range lf.slots[:min(n, int(lf.n))] {
-			yield(ranked{lf.keys[i], *r.standings.at(slot)})
-		}
-		n -= int(lf.n)
-		id = lf.next
+	if r.tree != nil {
+		r.tree.top(n, yield)
+		return
+	}
+	for _, s := range r.few[:min(max(n, 0), len(r.few))] {
+		yield(s)
 	}
 }
 
 // around calls yield for a player and up to n on each side, in rank order, and
 // returns the rank of the first, or 0 if the player is not on the board.
 func (r *ranks) around(player uint32, n int, yield func(ranked)) int {
-	slot, ok := r.slotOf.get(player)
-	if !ok {
+	if r.tree != nil {
+		return r.tree.around(player, n, yield)
+	}
+	i := r.find(player)
+	if i < 0 {
 		return 0
 	}
-	rank := r.rank(player)
-	above := min(n, rank-1)
-	lf := r.leaves.at(r.standings.at(slot).leaf)
-	i := lf.find(slot)
-	back := above
-	for back > i {
-		back -= i + 1
-		lf = r.leaves.at(lf.prev)
-		i = int(lf.n) - 1
+	first := max(0, i-n)
+	for _, s := range r.few[first:min(len(r.few), i+n+1)] {
+		yield(s)
 	}
-	i -= back
-	for range above + 1 + n {
-		if i == int(lf.n) {
-			if lf.next == none {
-				break
-			}
-			lf, i = r.leaves.at(lf.next), 0
-		}
-		yield(ranked{lf.keys[i], *r.standings.at(lf.slots[i])})
-		i++
-	}
-	return rank - above
-}
-
-// lower returns how many of lf rank before (key, pl), which is not in it.
-func (r *ranks) lower(lf *leaf, key sortKey, pl *place) int {
-	i := lowerBound(&lf.keys, int(lf.n), key)
-	for i < int(lf.n) && lf.keys[i] == key && r.standings.at(lf.slots[i]).last.compare(pl) < 0 {
-		i++
-	}
-	return i
-}
-
-// lowerBound returns how many of the first n keys are < q. Its loop has no
-// branch that depends on the keys: a processor can't predict those.
-func lowerBound(keys *[leafMax]sortKey, n int, q sortKey) int {
-	base := 0
-	for n > 1 {
-		half := n >> 1
-		base += half & -keys[(base+half-1)&(leafMax-1)].before(q)
-		n -= half
-	}
-	if n == 1 {
-		base += keys[base&(leafMax-1)].before(q)
-	}
-	return base
+	return first + 1
 }

@@ -83,22 +83,55 @@ func (f *fold) find(key wire.BoardKey) (*board, error) {
 	if key.Window == wire.WindowHour && key.Hour < f.oldestHour() {
 		return nil, &cairn.FieldError{Field: "hour", Msg: fmt.Sprintf("is %d; boards are kept from hour %d on", key.Hour, f.oldestHour())}
 	}
+	if f.gone[key.Hunt] {
+		return nil, &cairn.FieldError{Field: "hunt", Msg: "ended, and its standings are not kept any more"}
+	}
 	h := f.hunts[key.Hunt]
 	if h == nil {
 		return nil, nil
 	}
-	id := boardID{window: key.Window, region: key.Region}
+	s := h.all
 	if key.Window == wire.WindowHour {
-		id.hour = key.Hour
+		if h.shut {
+			return nil, &cairn.FieldError{Field: "window", Msg: "is hour; the hunt has ended, and the board of the whole hunt is kept alone"}
+		}
+		s = h.hours[key.Hour]
 	}
-	most := h.root.Precision() + max(h.depth, 0)
+	if err := h.refuse(key.Region, s); err != nil || s == nil {
+		return nil, err
+	}
 	switch {
 	case key.Region.Contains(h.root):
-		id.region = 0
-	case h.root.Contains(key.Region) && key.Region.Precision() > most:
-		return nil, &cairn.FieldError{Field: "region", Msg: fmt.Sprintf("is %q; want at most %d characters in this hunt", key.Region, most)}
+		return s.whole, nil
+	case h.root.Contains(key.Region):
+		return s.level(key.Region).boards[key.Region], nil
 	}
-	return h.boards[id], nil
+	return nil, nil
+}
+
+// refuse returns why there are no boards of a region's length in s, or nil. s
+// is nil for a window without a claim.
+func (h *huntFold) refuse(region cairn.Cell, s *span) error {
+	if region.Contains(h.root) || !h.root.Contains(region) {
+		return nil
+	}
+	bad := func(most int, why string) error {
+		return &cairn.FieldError{Field: "region", Msg: fmt.Sprintf("is %q; want at most %d characters in this hunt%s", region, most, why)}
+	}
+	if most := h.root.Precision() + h.depth; region.Precision() > most {
+		return bad(most, "")
+	}
+	if h.shut {
+		return bad(h.root.Precision(), ", which has ended")
+	}
+	if s == nil || !s.level(region).over {
+		return nil
+	}
+	most := region.Precision()
+	for most > h.root.Precision() && s.levels[most-h.root.Precision()-1].over {
+		most--
+	}
+	return bad(most, ": more boards of that length are needed than are kept")
 }
 
 // regions knows in which cell a hunt lies, out of the control log. It reads

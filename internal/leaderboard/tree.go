@@ -1,262 +1,314 @@
 package leaderboard
 
-// This file keeps the counted B+-tree of ranks in shape.
+import (
+	"cmp"
+	"math/bits"
 
-// find returns where in the leaf a slot is. It is there.
-func (lf *leaf) find(slot uint32) int {
-	i := 0
-	for lf.slots[i] != slot {
-		i++
+	"github.com/veltrix/cairn"
+)
+
+// A sortKey orders players: the higher score first, then the earlier at. Both
+// words ascend, so that two keys compare as one 128-bit number.
+type sortKey struct{ hi, lo uint64 }
+
+const signBit = 1 << 63
+
+func sortKeyOf(score cairn.Micro, at cairn.Instant) sortKey {
+	return sortKey{^(uint64(score) ^ signBit), uint64(at) ^ signBit}
+}
+
+func (k sortKey) score() cairn.Micro { return cairn.Micro(^k.hi ^ signBit) }
+func (k sortKey) at() cairn.Instant  { return cairn.Instant(k.lo ^ signBit) }
+
+// plus returns the key of a player whose was k, after one more claim. If the
+// claim is its newest, by (at, place), then that becomes last.
+func (k sortKey) plus(reward cairn.Micro, at cairn.Instant, last *place, pl place) (_ sortKey, newest bool) {
+	k.hi -= uint64(reward)
+	if now := uint64(at) ^ signBit; now > k.lo || now == k.lo && pl.compare(last) > 0 {
+		k.lo, *last, newest = now, pl, true
 	}
-	return i
+	return k, newest
 }
 
-func (lf *leaf) take(i int) {
-	copy(lf.keys[i:lf.n], lf.keys[i+1:lf.n])
-	copy(lf.slots[i:lf.n], lf.slots[i+1:lf.n])
-	lf.n--
+// before returns 1 if k < q and 0 else, without a branch: it is the borrow of
+// the 128-bit difference.
+func (k *sortKey) before(q sortKey) int {
+	_, b := bits.Sub64(k.lo, q.lo, 0)
+	_, b = bits.Sub64(k.hi, q.hi, b)
+	return int(b)
 }
 
-func (lf *leaf) give(i int, k sortKey, slot uint32) {
-	n := lf.n
-	lf.n++
-	copy(lf.keys[i+1:n+1], lf.keys[i:n])
-	copy(lf.slots[i+1:n+1], lf.slots[i:n])
-	lf.keys[i], lf.slots[i] = k, slot
+// A place is a cairn.Place without waste: where a claim stands in the logs. It
+// breaks the tie of two players with one score and one at. There are at most
+// cairn.ShardsMax shards, and fewer claims in a record than it has bytes.
+type place struct {
+	epoch, seq   uint64
+	shard, index uint16
 }
 
-// find returns the kid that (key, pl) belongs to: the last whose bound is not
-// above it, or 0.
-func (in *inner) find(key sortKey, pl *place) int {
-	n := int(in.n)
-	i := lowerBound(&in.keys, n, key)
-	for i < n && in.keys[i] == key && in.places[i].compare(pl) <= 0 {
-		i++
+func (p *place) compare(q *place) int {
+	return cmp.Or(cmp.Compare(p.shard, q.shard), cmp.Compare(p.epoch, q.epoch),
+		cmp.Compare(p.seq, q.seq), cmp.Compare(p.index, q.index))
+}
+
+// A standing is what a board keeps of a player beside its key: 40 bytes. The
+// key is in the player's leaf alone.
+type standing struct {
+	last   place  // of the player's largest (at, place) on this board
+	player uint32 // its number in the hunt
+	claims uint32
+	leaf   uint32 // which leaf holds it
+}
+
+// A ranked is a player on a board.
+type ranked struct {
+	key sortKey // its at is that of last
+	standing
+}
+
+func (s *ranked) compare(t *ranked) int {
+	return cmp.Or(cmp.Compare(s.key.hi, t.key.hi), cmp.Compare(s.key.lo, t.key.lo), s.last.compare(&t.last))
+}
+
+const (
+	leafMax  = 64 // players in a leaf
+	innerMax = 64 // kids of an inner node
+	none     = ^uint32(0)
+)
+
+// A leaf holds neighbours in rank order. It has no pointer, so that the
+// garbage collector never looks into the tree.
+type leaf struct {
+	n          uint32
+	parent     uint32          // inner node, or none for the root
+	prev, next uint32          // leaves, or none
+	slots      [leafMax]uint32 // of the standings
+	keys       [leafMax]sortKey
+}
+
+// An inner node holds the lower bounds of its kids and how many players each
+// has. A bound is one that was once right: a kid's first key is ≥ it, and the
+// key before it is <. The first is the node's own, and find never needs it.
+type inner struct {
+	n      uint32
+	level  uint32 // 1 if the kids are leaves
+	parent uint32
+	kids   [innerMax]uint32 // leaves on level 1, inner nodes above
+	sums   [innerMax]uint32 // players below
+	keys   [innerMax]sortKey
+	places [innerMax]place // of the bounds; looked at on a tie alone
+}
+
+// A tree is the order of many players: a counted B+-tree. Wide nodes hold the keys side by side, every node knows its parent and every
+// player its leaf, so that
+//
+//   - a player's rank is its position in its leaf plus what stands to the left
+//     on the way up: no key is compared;
+//   - an update takes a player out of its leaf without a search, and searches
+//     once to put it back, branch-free within a node;
+//   - memory is linear in players (≤ 4n/leafMax leaves), whatever the scores.
+//
+// Nodes and standings are never moved nor handed back, so that growth never
+// copies the whole and the steady state does not allocate. A player's slot is
+// its own for good.
+type tree struct {
+	slotOf    slotIndex
+	standings chunks[standing]
+	leaves    nodes[leaf]
+	inners    nodes[inner]
+	root      uint32 // a leaf if height is 0
+	height    int
+	first     uint32 // the leaf of rank 1
+}
+
+// newTree returns an empty tree. dense says that most players of the hunt
+// will be in it: then finding one is a look into a table.
+func newTree(dense bool) *tree {
+	r := &tree{}
+	if !dense {
+		r.slotOf.sparse = map[uint32]uint32{}
 	}
-	return max(i-1, 0)
+	r.root = r.leaves.alloc()
+	r.first = r.root
+	*r.leaves.at(r.root) = leaf{parent: none, prev: none, next: none}
+	return r
 }
 
-// index returns where among the kids a node is. It is there.
-func (in *inner) index(kid uint32) int {
-	i := 0
-	for in.kids[i] != kid {
-		i++
+// players returns how many have a rank.
+func (r *tree) players() int { return int(r.standings.n) }
+
+// add folds one claim. It reports whether it is the newest of its player here,
+// by (at, place). The order in which claims are added does not matter.
+func (r *tree) add(player uint32, reward cairn.Micro, at cairn.Instant, pl place) (newest bool) {
+	slot, known := r.slotOf.get(player)
+	if !known {
+		r.put(sortKeyOf(reward, at), standing{last: pl, player: player, claims: 1})
+		return true
 	}
-	return i
-}
-
-// take removes kid i. The kid before it inherits its range; if it is the
-// first, then the one behind.
-func (in *inner) take(i int) {
-	k := max(i, 1) // the first bound stays: it is the node's own
-	if k < int(in.n) {
-		copy(in.keys[k:in.n], in.keys[k+1:in.n])
-		copy(in.places[k:in.n], in.places[k+1:in.n])
+	s := r.standings.at(slot)
+	s.claims++
+	lf := r.leaves.at(s.leaf)
+	i := lf.find(slot)
+	was := lf.keys[i]
+	key, newest := was.plus(reward, at, &s.last, pl)
+	if newest || key != was {
+		r.move(slot, s, lf, i, key)
 	}
-	copy(in.kids[i:in.n], in.kids[i+1:in.n])
-	copy(in.sums[i:in.n], in.sums[i+1:in.n])
-	in.n--
+	return newest
 }
 
-func (in *inner) give(i int, k sortKey, p place, kid, sum uint32) {
-	n := in.n
-	in.n++
-	copy(in.keys[i+1:n+1], in.keys[i:n])
-	copy(in.places[i+1:n+1], in.places[i:n])
-	copy(in.kids[i+1:n+1], in.kids[i:n])
-	copy(in.sums[i+1:n+1], in.sums[i:n])
-	in.keys[i], in.places[i], in.kids[i], in.sums[i] = k, p, kid, sum
+// put adds a player that is not in the tree.
+func (r *tree) put(key sortKey, s standing) {
+	slot := r.standings.alloc()
+	r.slotOf.set(s.player, slot)
+	at := r.standings.at(slot)
+	*at = s
+	r.insert(slot, at, key)
 }
 
-// climb adds d to the count of a node in all its ancestors, the first of which
-// is up.
-func (r *ranks) climb(id, up uint32, d int32) {
-	for up != none {
+// move takes a player, number i of lf, to where its new key belongs. Its
+// standing has the new place already.
+func (r *tree) move(slot uint32, s *standing, lf *leaf, i int, key sortKey) {
+	// Between two others of its own leaf? Then no count changes.
+	first, last := 0, int(lf.n)-1
+	if i == first {
+		first++
+	}
+	if i == last {
+		last--
+	}
+	lf.take(i)
+	if first < last && lf.keys[0].before(key)&key.before(lf.keys[lf.n-1]) == 1 {
+		lf.give(r.lower(lf, key, &s.last), key, slot)
+		return
+	}
+	r.climb(s.leaf, lf.parent, -1)
+	if lf.n < leafMax/4 && lf.parent != none {
+		r.shrinkLeaf(s.leaf)
+	}
+	r.insert(slot, s, key)
+}
+
+// insert puts a standing that is in no leaf into the one it belongs to.
+func (r *tree) insert(slot uint32, s *standing, key sortKey) {
+	id := r.root
+	for range r.height {
+		in := r.inners.at(id)
+		i := in.find(key, &s.last)
+		in.sums[i]++
+		id = in.kids[i]
+	}
+	lf := r.leaves.at(id)
+	if lf.n == leafMax {
+		r.climb(id, lf.parent, -1)
+		right := r.splitLeaf(id)
+		if b := r.leaves.at(right); r.lower(b, key, &s.last) > 0 {
+			id, lf = right, b
+		}
+		r.climb(id, lf.parent, +1)
+	}
+	s.leaf = id
+	lf.give(r.lower(lf, key, &s.last), key, slot)
+}
+
+// rank returns a player's rank, from 1, or 0 if it is not on the board.
+func (r *tree) rank(player uint32) int {
+	slot, ok := r.slotOf.get(player)
+	if !ok {
+		return 0
+	}
+	id := r.standings.at(slot).leaf
+	lf := r.leaves.at(id)
+	rank := uint32(lf.find(slot)) + 1
+	for up := lf.parent; up != none; {
 		in := r.inners.at(up)
-		in.sums[in.index(id)] += uint32(d)
+		for _, n := range in.sums[:in.index(id)] {
+			rank += n
+		}
 		id, up = up, in.parent
 	}
+	return int(rank)
 }
 
-// splitLeaf moves the upper half of a full leaf to a new one behind it.
-func (r *ranks) splitLeaf(id uint32) (right uint32) {
-	right = r.leaves.alloc()
-	a, b := r.leaves.at(id), r.leaves.at(right)
-	const half = leafMax / 2
-	b.n, b.prev, b.next = 0, id, a.next
-	r.moveLeaf(a, half, b, right)
-	if b.next != none {
-		r.leaves.at(b.next).prev = right
+// get returns a player as it stands.
+func (r *tree) get(player uint32) (ranked, bool) {
+	slot, ok := r.slotOf.get(player)
+	if !ok {
+		return ranked{}, false
 	}
-	a.next = right
-	r.adopt(id, a.parent, 1, right, b.keys[0], r.standings.at(b.slots[0]).last, [2]uint32{a.n, b.n})
-	return right
+	return r.slot(slot), true
 }
 
-// moveLeaf moves what a holds from i on to the end of b, whose number is to.
-func (r *ranks) moveLeaf(a *leaf, i int, b *leaf, to uint32) {
-	copy(b.keys[b.n:], a.keys[i:a.n])
-	copy(b.slots[b.n:], a.slots[i:a.n])
-	for _, slot := range a.slots[i:a.n] {
-		r.standings.at(slot).leaf = to
-	}
-	b.n += a.n - uint32(i)
-	a.n = uint32(i)
+// slot returns the player of a slot as it stands.
+func (r *tree) slot(slot uint32) ranked {
+	s := r.standings.at(slot)
+	lf := r.leaves.at(s.leaf)
+	return ranked{lf.keys[lf.find(slot)], *s}
 }
 
-// splitInner moves the upper half of a full inner node to a new one behind it.
-func (r *ranks) splitInner(id uint32) (right uint32) {
-	right = r.inners.alloc()
-	a, b := r.inners.at(id), r.inners.at(right)
-	const half = innerMax / 2
-	b.n, b.level = 0, a.level
-	k, p := a.keys[half], a.places[half]
-	r.moveInner(a, half, b, right)
-	r.adopt(id, a.parent, a.level+1, right, k, p, [2]uint32{a.sum(), b.sum()})
-	return right
-}
-
-// moveInner moves the kids of a from i on to the end of b, whose number is to.
-func (r *ranks) moveInner(a *inner, i int, b *inner, to uint32) {
-	copy(b.keys[b.n:], a.keys[i:a.n])
-	copy(b.places[b.n:], a.places[i:a.n])
-	copy(b.kids[b.n:], a.kids[i:a.n])
-	copy(b.sums[b.n:], a.sums[i:a.n])
-	for _, kid := range a.kids[i:a.n] {
-		r.setParent(kid, to, a.level)
-	}
-	b.n += a.n - uint32(i)
-	a.n = uint32(i)
-}
-
-func (in *inner) sum() (n uint32) {
-	for _, k := range in.sums[:in.n] {
-		n += k
-	}
-	return n
-}
-
-// setParent makes up, an inner node of that level, the parent of kid.
-func (r *ranks) setParent(kid, up, level uint32) {
-	if level == 1 {
-		r.leaves.at(kid).parent = up
-	} else {
-		r.inners.at(kid).parent = up
-	}
-}
-
-// adopt makes right, split off left at the bound (k, p), a kid of left's
-// parent up, which is of that level, or of a new root if up is none. sums are
-// the counts of the two after the split.
-func (r *ranks) adopt(left, up, level, right uint32, k sortKey, p place, sums [2]uint32) {
-	if up == none {
-		up = r.inners.alloc()
-		in := r.inners.at(up)
-		in.n, in.level, in.parent = 0, level, none
-		in.give(0, sortKey{}, place{}, left, 0)
-		r.setParent(left, up, level)
-		r.root = up
-		r.height++
-	}
-	in := r.inners.at(up)
-	i := in.index(left)
-	if in.n == innerMax {
-		half := r.splitInner(up)
-		if i >= innerMax/2 {
-			up, i = half, i-innerMax/2
-			in = r.inners.at(up)
+// top calls yield for the first n players in rank order.
+func (r *tree) top(n int, yield func(ranked)) {
+	for id := r.first; id != none && n > 0; {
+		lf := r.leaves.at(id)
+		for i, slot := range lf.slots[:min(n, int(lf.n))] {
+			yield(ranked{lf.keys[i], *r.standings.at(slot)})
 		}
+		n -= int(lf.n)
+		id = lf.next
 	}
-	in.sums[i] = sums[0]
-	in.give(i+1, k, p, right, sums[1])
-	r.setParent(right, up, level)
 }
 
-// shrinkLeaf merges a leaf that has become small with a neighbour under the
-// same parent, if that leaves room in the one, and drops it when it is empty.
-// So of two neighbours one is more than half full or both are a quarter.
-func (r *ranks) shrinkLeaf(id uint32) {
-	lf := r.leaves.at(id)
-	up := lf.parent
-	in := r.inners.at(up)
-	i := in.index(id)
-	switch {
-	case lf.n == 0:
-		r.dropLeaf(id, in, i)
-	case i+1 < int(in.n) && lf.n+in.sums[i+1] <= leafMax*3/4:
-		r.mergeLeaf(in, i)
-	case i > 0 && lf.n+in.sums[i-1] <= leafMax*3/4:
-		r.mergeLeaf(in, i-1)
-	default:
-		return
+// around calls yield for a player and up to n on each side, in rank order, and
+// returns the rank of the first, or 0 if the player is not on the board.
+func (r *tree) around(player uint32, n int, yield func(ranked)) int {
+	slot, ok := r.slotOf.get(player)
+	if !ok {
+		return 0
 	}
-	r.shrinkInner(up)
-}
-
-// mergeLeaf moves all of kid i+1 to kid i.
-func (r *ranks) mergeLeaf(in *inner, i int) {
-	a, b := in.kids[i], in.kids[i+1]
-	r.moveLeaf(r.leaves.at(b), 0, r.leaves.at(a), a)
-	in.sums[i] += in.sums[i+1]
-	r.dropLeaf(b, in, i+1)
-}
-
-// dropLeaf frees an empty leaf, kid i of in.
-func (r *ranks) dropLeaf(id uint32, in *inner, i int) {
-	lf := r.leaves.at(id)
-	if lf.prev != none {
-		r.leaves.at(lf.prev).next = lf.next
-	} else {
-		r.first = lf.next
+	rank := r.rank(player)
+	above := min(n, rank-1)
+	lf := r.leaves.at(r.standings.at(slot).leaf)
+	i := lf.find(slot)
+	back := above
+	for back > i {
+		back -= i + 1
+		lf = r.leaves.at(lf.prev)
+		i = int(lf.n) - 1
 	}
-	if lf.next != none {
-		r.leaves.at(lf.next).prev = lf.prev
-	}
-	in.take(i)
-	r.leaves.free(id)
-}
-
-// shrinkInner does for inner nodes what shrinkLeaf does for leaves, up to the
-// root, which goes when it has one kid left.
-func (r *ranks) shrinkInner(id uint32) {
-	in := r.inners.at(id)
-	up := in.parent
-	if up == none {
-		if in.n == 1 {
-			r.root = in.kids[0]
-			r.setParent(r.root, none, in.level)
-			r.height--
-			r.inners.free(id)
+	i -= back
+	for range above + 1 + n {
+		if i == int(lf.n) {
+			if lf.next == none {
+				break
+			}
+			lf, i = r.leaves.at(lf.next), 0
 		}
-		return
+		yield(ranked{lf.keys[i], *r.standings.at(lf.slots[i])})
+		i++
 	}
-	if in.n >= innerMax/4 {
-		return
-	}
-	over := r.inners.at(up)
-	i := over.index(id)
-	switch {
-	case in.n == 0:
-		over.take(i)
-		r.inners.free(id)
-	case i+1 < int(over.n) && in.n+r.inners.at(over.kids[i+1]).n <= innerMax*3/4:
-		r.mergeInner(over, i)
-	case i > 0 && in.n+r.inners.at(over.kids[i-1]).n <= innerMax*3/4:
-		r.mergeInner(over, i-1)
-	default:
-		return
-	}
-	r.shrinkInner(up)
+	return rank - above
 }
 
-// mergeInner moves all of kid i+1 to kid i. A node's own bound, the first,
-// may have grown stale when it inherited a range; its parent's is right.
-func (r *ranks) mergeInner(over *inner, i int) {
-	a, b := over.kids[i], over.kids[i+1]
-	right := r.inners.at(b)
-	right.keys[0], right.places[0] = over.keys[i+1], over.places[i+1]
-	r.moveInner(right, 0, r.inners.at(a), a)
-	over.sums[i] += over.sums[i+1]
-	over.take(i + 1)
-	r.inners.free(b)
+// lower returns how many of lf rank before (key, pl), which is not in it.
+func (r *tree) lower(lf *leaf, key sortKey, pl *place) int {
+	i := lowerBound(&lf.keys, int(lf.n), key)
+	for i < int(lf.n) && lf.keys[i] == key && r.standings.at(lf.slots[i]).last.compare(pl) < 0 {
+		i++
+	}
+	return i
+}
+
+// lowerBound returns how many of the first n keys are < q. Its loop has no
+// branch that depends on the keys: a processor can't predict those.
+func lowerBound(keys *[leafMax]sortKey, n int, q sortKey) int {
+	base := 0
+	for n > 1 {
+		half := n >> 1
+		base += half & -keys[(base+half-1)&(leafMax-1)].before(q)
+		n -= half
+	}
+	if n == 1 {
+		base += keys[base&(leafMax-1)].before(q)
+	}
+	return base
 }
