@@ -275,7 +275,7 @@ func signal(c chan struct{}) {
 // checkpoint writes checkpoints until ctx ends, and a last one then. saved is
 // what the one that the session started from covers.
 func (p *Projection) checkpoint(ctx context.Context, saved map[int]eventlog.Offset) error {
-	tick := time.NewTicker(p.opts.CheckpointEvery)
+	tick := time.NewTimer(p.opts.CheckpointEvery)
 	defer tick.Stop()
 	for {
 		done := false
@@ -284,6 +284,7 @@ func (p *Projection) checkpoint(ctx context.Context, saved map[int]eventlog.Offs
 			done = true
 		case <-tick.C:
 		}
+		began := time.Now()
 		offsets, bytes := p.cut(saved)
 		for bytes != nil && !p.covered(offsets) && !done {
 			// Never beyond the mark: what is behind it may yet be rolled back.
@@ -296,6 +297,7 @@ func (p *Projection) checkpoint(ctx context.Context, saved map[int]eventlog.Offs
 		if bytes != nil && p.covered(offsets) && p.save(offsets, bytes) {
 			saved = offsets
 		}
+		tick.Reset(max(p.opts.CheckpointEvery, 9*time.Since(began)))
 		if done {
 			return ctx.Err()
 		}

@@ -36,8 +36,8 @@ type Options struct {
 	// be trimmed.
 	Checkpoint string
 
-	CheckpointEvery time.Duration // at most this often, and only when something changed; 0 means 10s
-	Publish         time.Duration // pace of publication; 0 means 10ms
+	CheckpointEvery time.Duration // at most this often, at most a tenth of the time, and only when something changed; 0 means 10s
+	Publish         time.Duration // a board that changed is published at most so often; 0 means 20ms
 	Takeover        time.Duration // a standby takes over when claims went unpublished so long; 0 means 5s
 	RegionDepth     int           // levels of regional boards below a hunt's own region, up to 4, and more if need be to reach cells of four characters; 0 means 2, negative none
 	RegionBytes     int           // bound of one such level in one window, roughly; over it, it is dropped and refused; 0 means 64 MiB
@@ -102,7 +102,7 @@ func New(store eventlog.Store, opts Options) *Projection {
 		}
 	}
 	def(&opts.CheckpointEvery, 10*time.Second)
-	def(&opts.Publish, 10*time.Millisecond)
+	def(&opts.Publish, 20*time.Millisecond)
 	def(&opts.Takeover, 5*time.Second)
 	if opts.RegionDepth == 0 {
 		opts.RegionDepth = 2

@@ -4,201 +4,22 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"go.uber.org/goleak"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
-	"github.com/veltrix/cairn/internal/eventlog/filelog"
 	"github.com/veltrix/cairn/internal/wire"
 )
-
-const testShards = 4
-
-// A game is a store with its logs, and writers of the shards.
-type game struct {
-	t     *testing.T
-	store eventlog.Store
-
-	mu      sync.Mutex
-	writers [testShards]eventlog.Writer
-	logs    [testShards][]testRecord // what was appended
-	tile    uint32
-}
-
-func newGame(t *testing.T) *game {
-	t.Helper()
-	// Registered first, so that it runs when all else of the test has ended.
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
-	ctx := t.Context()
-	store, err := filelog.Open("game", filelog.Options{FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	g := &game{t: t, store: store}
-	specs := []eventlog.Spec{{Name: eventlog.Control}, {Name: eventlog.Maps}, {Name: eventlog.Standings, Volatile: true}}
-	for i := range testShards {
-		specs = append(specs, eventlog.Spec{Name: eventlog.Shard(i)})
-	}
-	if err := store.Provision(ctx, specs...); err != nil {
-		t.Fatal(err)
-	}
-	w, err := store.Open(ctx, eventlog.Control)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cell := mustCell("u4xs")
-	h := cairn.Hunt{Name: "oslo", Region: cairn.Region{Geohash: &cell}, Reward: cairn.Reward{Max: 5}}.WithDefaults()
-	body, err := wire.AppendChange(nil, &cairn.Change{Who: "op", Hunt: "oslo", Create: &h})
-	if err == nil {
-		_, err = w.Append(ctx, body, eventlog.Offset{})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	for i := range g.writers {
-		g.writers[i] = g.open(i)
-	}
-	return g
-}
-
-func (g *game) open(shard int) eventlog.Writer {
-	w, err := g.store.Open(g.t.Context(), eventlog.Shard(shard))
-	if err != nil {
-		g.t.Error(err)
-		return nil
-	}
-	g.mu.Lock()
-	g.logs[shard] = append(g.logs[shard], testRecord{shard: shard, rec: eventlog.Record{Offset: w.Fence(), Kind: eventlog.Fence}})
-	g.mu.Unlock()
-	return w
-}
-
-// play appends so many batches to one shard.
-func (g *game) play(shard, batches int, rnd *rand.Rand) {
-	for range batches {
-		var claims []cairn.Claim
-		for range 1 + rnd.IntN(5) {
-			claims = append(claims, cairn.Claim{
-				TileRef: cairn.TileRef{Hunt: "oslo", Tick: cairn.Tick(shard), Tile: atomic.AddUint32(&g.tile, 1)},
-				Cell:    cairn.CellOfBits(mustCell("u4xs").Bits()<<20|rnd.Uint64N(1<<20), 8),
-				Reward:  cairn.Micro(rnd.IntN(4)) * 100,
-				Player:  cairn.PlayerID(fmt.Sprintf("p%03d", rnd.IntN(200))),
-				Name:    fmt.Sprintf("name %d", rnd.IntN(9)),
-				At:      cairn.InstantOf(time.Now()),
-			})
-		}
-		o, err := g.writers[shard].Append(g.t.Context(), wire.AppendClaims(nil, claims), eventlog.Offset{})
-		if err != nil {
-			g.t.Error(err)
-			return
-		}
-		g.mu.Lock()
-		g.logs[shard] = append(g.logs[shard], testRecord{shard: shard, rec: eventlog.Record{Offset: o, Kind: eventlog.Data}, claims: claims})
-		g.mu.Unlock()
-	}
-}
-
-// upTo returns the logs up to some offsets.
-func (g *game) upTo(asOf []wire.ShardOffset) [][]testRecord {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	out := make([][]testRecord, testShards)
-	for _, s := range asOf {
-		for _, r := range g.logs[s.Shard] {
-			if r.rec.Offset.Compare(s.Offset) <= 0 {
-				out[s.Shard] = append(out[s.Shard], r)
-			}
-		}
-	}
-	return out
-}
-
-// claims returns how many claims were appended.
-func (g *game) claims() (n int) {
-	for _, log := range g.logs {
-		for _, r := range log {
-			n += len(r.claims)
-		}
-	}
-	return n
-}
-
-// run runs p until the returned function is called, which returns Run's error.
-func (g *game) run(p *Projection) (stop func() error) {
-	ctx, cancel := context.WithCancel(g.t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- p.Run(ctx) }()
-	return sync.OnceValue(func() error {
-		cancel()
-		return <-ended
-	})
-}
-
-// until polls a condition.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited too long until %s", what)
-		}
-	}
-}
-
-// folded waits until p has folded all that was appended.
-func (g *game) folded(p *Projection) {
-	g.t.Helper()
-	until(g.t, "all is folded", func() bool {
-		if p.Ready() != nil {
-			return false
-		}
-		p.mu.RLock()
-		defer p.mu.RUnlock()
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		for i, log := range g.logs {
-			if p.fold.shards[i].offset.Less(log[len(log)-1].rec.Offset) {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-func (g *game) encode(p *Projection) []byte {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.fold.encode(p.live.genesis)
-}
-
-// fromScratch returns the encoding of a fold of all that was appended, and of
-// the genesis of each log.
-func (g *game) fromScratch(p *Projection) []byte {
-	f := newFold(testRules)
-	for shard, log := range g.logs {
-		f.testApply(g.t, testRecord{shard: shard, rec: eventlog.Record{Offset: eventlog.GenesisOffset, Kind: eventlog.Genesis}})
-		for _, r := range log {
-			f.testApply(g.t, r)
-		}
-	}
-	return f.encode(p.live.genesis)
-}
 
 var oslo = wire.BoardKey{Hunt: "oslo"}
 
@@ -304,18 +125,23 @@ func lagCount(t *testing.T, reg *prometheus.Registry) uint64 {
 	return metric(t, reg, "cairn_standings_lag_seconds").GetHistogram().GetSampleCount()
 }
 
-func metric(t *testing.T, reg *prometheus.Registry, name string) *dto.Metric {
+// metric returns the value of a metric, or of the one whose label has the value
+// given in braces.
+func metric(t testing.TB, reg *prometheus.Registry, name string) *dto.Metric {
 	t.Helper()
 	all, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+	name, label, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
 	for _, f := range all {
-		if f.GetName() == name {
-			return f.Metric[0]
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
+				return m
+			}
 		}
 	}
-	t.Fatalf("no metric %s", name)
+	t.Fatalf("no metric %s of %q", name, label)
 	return nil
 }
 
@@ -495,137 +321,4 @@ func TestStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the first has taken over", func() bool { g.play(2, 1, rnd); return publishing(regs[0]) })
-}
-
-// A faultStore is a store whose followers and writers fail when told to.
-type faultStore struct {
-	eventlog.Store
-	follow chan error // the next Follower.Next of a shard returns it, after it has its records
-	append chan error // the next append to the standings log does not happen and returns it
-}
-
-func (s *faultStore) Follow(ctx context.Context, log eventlog.Name, after eventlog.Offset) (eventlog.Follower, error) {
-	f, err := s.Store.Follow(ctx, log, after)
-	if err != nil || !strings.HasPrefix(string(log), "s0") {
-		return f, err
-	}
-	return &faultFollower{f, s}, nil
-}
-
-func (s *faultStore) Open(ctx context.Context, log eventlog.Name) (eventlog.Writer, error) {
-	w, err := s.Store.Open(ctx, log)
-	return &faultWriter{w, s}, err
-}
-
-type faultFollower struct {
-	eventlog.Follower
-	s *faultStore
-}
-
-func (f *faultFollower) Next(ctx context.Context) ([]eventlog.Record, eventlog.Offset, error) {
-	recs, mark, err := f.Follower.Next(ctx)
-	select {
-	case err := <-f.s.follow:
-		return nil, eventlog.Offset{}, err
-	default:
-		return recs, mark, err
-	}
-}
-
-type faultWriter struct {
-	eventlog.Writer
-	s *faultStore
-}
-
-func (w *faultWriter) Append(ctx context.Context, body []byte, from eventlog.Offset) (eventlog.Offset, error) {
-	select {
-	case err := <-w.s.append:
-		return eventlog.Offset{}, err
-	default:
-		return w.Writer.Append(ctx, body, from)
-	}
-}
-
-// A log that diverged, and appends that failed in each way, leave the boards
-// right and published.
-func TestFaults(t *testing.T) {
-	for _, c := range []struct {
-		name           string
-		follow, append error
-	}{
-		{"diverged", eventlog.ErrDiverged, nil},
-		{"unknown", nil, eventlog.ErrUnknown},
-		{"pushback", nil, eventlog.ErrPushback},
-		{"fenced", nil, eventlog.ErrFenced},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			g := newGame(t)
-			faults := &faultStore{g.store, make(chan error, 1), make(chan error, 1)}
-			p := New(faults, Options{Publish: time.Millisecond, Takeover: 20 * time.Millisecond, Checkpoint: filepath.Join(t.TempDir(), "lb"), CheckpointEvery: time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
-			stop := g.run(p)
-			defer stop()
-			rnd := rand.New(rand.NewPCG(1, 1))
-			for i := range 30 {
-				if i%10 == 5 {
-					g.folded(p)
-					if c.follow != nil {
-						faults.follow <- c.follow
-					} else if c.append != eventlog.ErrFenced {
-						faults.append <- c.append
-					} else if w, err := g.store.Open(t.Context(), eventlog.Standings); err != nil {
-						t.Fatal(err) // it publishes nothing, and is gone
-					} else {
-						w.Close()
-					}
-				}
-				g.play(i%testShards, 2, rnd)
-			}
-			until(t, "the faults are used up", func() bool {
-				return len(faults.follow) == 0 && len(faults.append) == 0
-			})
-			g.play(0, 1, rnd)
-			g.folded(p)
-			if !bytes.Equal(g.encode(p), g.fromScratch(p)) {
-				t.Error("not a fold from scratch")
-			}
-			want, _ := p.Standings(oslo, RowsPublished)
-			f, err := g.store.Follow(t.Context(), eventlog.Standings, eventlog.Offset{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			for found := false; !found; {
-				recs, _, err := f.Next(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, r := range recs {
-					if r.Kind != eventlog.Data {
-						continue
-					}
-					b, err := wire.DecodeBoard(r.Body)
-					if err != nil {
-						t.Fatal(err)
-					}
-					found = found || b.BoardKey == oslo && slices.Equal(b.AsOf, want.AsOf) && slices.Equal(b.Rows, want.Rows)
-				}
-			}
-			if err := stop(); err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		})
-	}
-}
-
-// A record that does not decode ends Run and is named.
-func TestDamagedRecord(t *testing.T) {
-	g := newGame(t)
-	o, err := g.writers[2].Append(t.Context(), []byte("nonsense"), eventlog.Offset{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = New(g.store, Options{}).Run(t.Context())
-	if !errors.Is(err, wire.ErrMalformed) || !strings.Contains(err.Error(), "s02 at "+o.String()) {
-		t.Errorf("got %v, want ErrMalformed at s02 %v", err, o)
-	}
 }
