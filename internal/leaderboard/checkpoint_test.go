@@ -99,7 +99,7 @@ func TestCheckpointCrash(t *testing.T) {
 		_, err := faulty.write(slices.Clone(newer))
 		hit := left < 0
 		for crash := range uint64(40) {
-			after := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int([]int{0, 50, 100}[crash%3]), RNG: rand.New(rand.NewPCG(crash, 0))})
+			after := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[crash%3], RNG: rand.New(rand.NewPCG(crash, 0))})
 			found, _ := (&checkpoints{fs: after, path: "lb"}).starts(testRules)
 			if len(found) < 2 {
 				t.Fatalf("step %d failed with %v: no checkpoint is left after crash %d", fail, err, crash)

@@ -29,7 +29,7 @@ func testLogs(rnd *rand.Rand, shards, records int) [][]testRecord {
 	cell, _ := cairn.ParseCell("u4xs")
 	logs := make([][]testRecord, shards)
 	for s := range logs {
-		at := cairn.Instant(500_000 * hour)
+		at := 500_000 * hour
 		o := eventlog.GenesisOffset
 		var from eventlog.Offset
 		for range records {

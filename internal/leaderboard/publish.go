@@ -48,7 +48,7 @@ type publisher struct {
 }
 
 type appended struct {
-	at     time.Time
+	at     time.Time // when its round began
 	offset eventlog.Offset
 }
 
@@ -150,6 +150,7 @@ func (u *publisher) failed(err error) (wait time.Duration, _ error) {
 func (u *publisher) round(ctx context.Context) (err error) {
 	u.boards, u.ats = u.p.take(u.boards[:0], u.ats[:0])
 	defer u.p.published()
+	now := u.p.opts.Now()
 	for i, b := range u.boards {
 		body := u.encode(b)
 		if body == nil {
@@ -163,14 +164,14 @@ func (u *publisher) round(ctx context.Context) (err error) {
 		u.p.metrics.publishes.WithLabelValues("ok").Inc()
 		u.p.metrics.bytes.Add(float64(len(body)))
 		u.mu.Lock()
-		if n := len(u.done); n == 0 || u.last.Sub(u.done[n-1].at) >= time.Second {
-			u.done = append(u.done, appended{u.last, o})
+		if n := len(u.done); n == 0 || now.Sub(u.done[n-1].at) >= time.Second {
+			u.done = append(u.done, appended{now, o})
 		}
 		u.mu.Unlock()
 	}
-	now := cairn.InstantOf(u.p.opts.Now())
+	done := cairn.InstantOf(u.p.opts.Now())
 	for _, at := range u.ats {
-		u.p.metrics.lag.Observe(max(0, now.Sub(at).Seconds()))
+		u.p.metrics.lag.Observe(max(0, done.Sub(at).Seconds()))
 	}
 	return nil
 }
@@ -246,13 +247,17 @@ func (u *publisher) trim(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		before, ok := u.stale(time.Now().Add(-keepFor))
-		if !ok {
-			continue
-		}
-		if err := u.p.store.Trim(ctx, eventlog.Standings, before); err != nil && ctx.Err() == nil {
-			u.p.opts.Log.Warn("can't trim the standings log", "err", err)
-		}
+		u.trimNow(ctx)
+	}
+}
+
+func (u *publisher) trimNow(ctx context.Context) {
+	before, ok := u.stale(u.p.opts.Now().Add(-keepFor))
+	if !ok {
+		return
+	}
+	if err := u.p.store.Trim(ctx, eventlog.Standings, before); err != nil && ctx.Err() == nil {
+		u.p.opts.Log.Warn("can't trim the standings log", "err", err)
 	}
 }
 
