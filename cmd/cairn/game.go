@@ -221,6 +221,7 @@ func (g *game) run(ctx context.Context, public, admin net.Listener) error {
 	start(&edge, failed, "operator's listener", func(ctx context.Context) error { return server.Serve(ctx, admin, g.server.Admin(), serve) })
 
 	<-failed.Done()
+	g.opts.log.Info("draining: nobody new is taken, what is in flight gets its answer")
 	g.hub.Drain(drainWithin / 5)
 	edge.Wait()
 	stopMakers()
@@ -228,6 +229,7 @@ func (g *game) run(ctx context.Context, public, admin net.Listener) error {
 	g.settle()
 	stopFollowers()
 	followers.Wait()
+	g.opts.log.Info("stopped")
 	if err := context.Cause(failed); !errors.Is(err, context.Canceled) {
 		return err
 	}
