@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -173,12 +174,16 @@ func (readOnlyFS) ReuseForWrite(_, name string, _ vfs.DiskWriteCategory) (vfs.Fi
 func (readOnlyFS) MkdirAll(name string, _ os.FileMode) error { return refuse("mkdir", name) }
 
 // Lock takes the lock if there is one to take: nobody has a folder open that
-// has none.
+// has none, nor writes to a disk that can't be written to.
 func (r readOnlyFS) Lock(name string) (io.Closer, error) {
 	if _, err := r.FS.Stat(name); errors.Is(err, fs.ErrNotExist) {
 		return io.NopCloser(nil), nil
 	}
-	return r.FS.Lock(name)
+	lock, err := r.FS.Lock(name)
+	if errors.Is(err, syscall.EROFS) {
+		return io.NopCloser(nil), nil
+	}
+	return lock, err
 }
 
 func (r readOnlyFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
