@@ -76,3 +76,12 @@ func TestFirstStartCutShort(t *testing.T) {
 		return err
 	})
 }
+
+// TestInterruptWhileStarting has the Ctrl-C come before anything is there.
+func TestInterruptWhileStarting(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	if code, _, stderr := cairnCmd(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"); code != exitDone {
+		t.Errorf("exit code %d, said %q; want %d", code, stderr, exitDone)
+	}
+	up(t, data).interrupt()
+}

@@ -57,11 +57,15 @@ func (u *upCmd) Run(p *program) error {
 		dir: u.Data, adminToken: u.AdminToken, guests: u.Guests, origins: u.Origin, shards: shardsMax, retention: u.Retention, log: p.log,
 		limits: server.Limits{PlayerClaims: server.Rate{PerSecond: u.ClaimRate, Burst: u.ClaimBurst}},
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		if err = g.startHunt(p.ctx, hunt); err != nil {
+			g.close()
+		}
 	}
-	if err := g.startHunt(p.ctx, hunt); err != nil {
-		g.close()
+	if p.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // a Ctrl-C while starting up: there is nothing to drain
+	}
+	if err != nil {
 		return err
 	}
 	u.greet(p, public, admin, g)
