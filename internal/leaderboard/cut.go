@@ -152,7 +152,7 @@ func (c *cut) before(b *board, player uint32) {
 	if b.saved == nil || b.tree == nil || b.saved.rows.next >= b.saved.rows.n {
 		return
 	}
-	if slot, ok := b.tree.slotOf.get(player); ok {
+	if slot, ok := b.tree.slotFor(player); ok {
 		b.saved.rows.before(slot, b.tree.slot(slot))
 	}
 }
@@ -202,18 +202,34 @@ func (c *cut) encode(hold func(func())) []byte {
 
 // appendHunt appends a hunt with its boards.
 func (c *cut) appendHunt(b []byte, h *cutHunt, hold func(func())) []byte {
-	// Players are numbered as they came: number them anew, by id.
 	names := h.saved
 	names.out = make([]player, 0, names.n)
 	for more := true; more; {
 		hold(func() { more = names.step(func(i uint32) player { return *h.players.at(i) }) })
 	}
 	hold(func() { h.saved = nil })
-	b, index := h.appendPlayers(b, names.end())
+	players := names.end()
+	if len(h.spans) == 0 {
+		return binary.AppendUvarint(h.appendPlayers(b, players, nil), 0)
+	}
+	// Players are numbered as they came: number them anew, by rank on the
+	// hunt's own board, which has them all. So they come to it in that order
+	// when this is decoded.
+	var whole savedBoard
+	c.copy([]*board{h.spans[0].whole}, hold, func(_ *board, s *savedBoard) { whole = *s })
+	index := make([]uint32, len(players))
+	for i := range whole.rows.out {
+		index[whole.rows.out[i].player] = uint32(i)
+	}
+	b = h.appendPlayers(b, players, whole.rows.out)
 	b = binary.AppendUvarint(b, uint64(len(h.spans)))
-	for _, s := range h.spans {
+	for i, s := range h.spans {
 		b = s.appendHead(b)
-		b = c.appendBoards(b, []*board{s.whole}, index, hold)
+		if i == 0 {
+			b = appendBoard(binary.AppendUvarint(b, 1), 0, whole.newest, whole.rows.out, index)
+		} else {
+			b = c.appendBoards(b, []*board{s.whole}, index, hold)
+		}
 		for i := range s.levels {
 			// They are listed as they came.
 			boards := slices.SortedFunc(slices.Values(s.levels[i].list), func(a, b *board) int { return cmp.Compare(a.region, b.region) })
@@ -223,12 +239,20 @@ func (c *cut) appendHunt(b []byte, h *cutHunt, hold func(func())) []byte {
 	return b
 }
 
-// boardsStep is how many boards are looked at while a fold is held.
-const boardsStep = 64
-
 // appendBoards appends boards of one level.
 func (c *cut) appendBoards(b []byte, boards []*board, index []uint32, hold func(func())) []byte {
 	b = binary.AppendUvarint(b, uint64(len(boards)))
+	c.copy(boards, hold, func(x *board, s *savedBoard) {
+		b = appendBoard(b, x.region, s.newest, s.rows.out, index)
+	})
+	return b
+}
+
+// boardsStep is how many boards are looked at while a fold is held.
+const boardsStep = 64
+
+// copy calls yield with each board as it was at the cut, its rows in rank order.
+func (c *cut) copy(boards []*board, hold func(func()), yield func(*board, *savedBoard)) {
 	var saved [boardsStep]*savedBoard
 	for step := range slices.Chunk(boards, boardsStep) {
 		hold(func() {
@@ -239,17 +263,14 @@ func (c *cut) appendBoards(b []byte, boards []*board, index []uint32, hold func(
 		})
 		for i, x := range step {
 			s := saved[i]
-			if s.rows.n > 0 {
+			if s.rows.n > 0 { // a tree
 				s.rows.out = make([]ranked, 0, s.rows.n)
+				for more := true; more; {
+					hold(func() { more = s.rows.step(x.tree.slot) })
+				}
+				slices.SortFunc(s.rows.end(), func(a, b ranked) int { return a.compare(&b) })
 			}
-			for more := s.rows.n > 0; more; {
-				hold(func() { more = s.rows.step(x.tree.slot) })
-			}
-			rows := s.rows.end()
-			if s.rows.n > 0 {
-				slices.SortFunc(rows, func(a, b ranked) int { return a.compare(&b) })
-			}
-			b = appendBoard(b, x.region, s.newest, rows, index)
+			yield(x, s)
 		}
 		hold(func() {
 			for _, x := range step {
@@ -257,5 +278,4 @@ func (c *cut) appendBoards(b []byte, boards []*board, index []uint32, hold func(
 			}
 		})
 	}
-	return b
 }

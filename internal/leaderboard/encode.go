@@ -23,8 +23,8 @@ import (
 //	│                              │ count │ (player's index │ score │ at │ shard │ epoch │ seq │ index │ claims) …) …) …) …) …
 //	│ SHA-256 of all before (32)
 //
-// Shards, maps, hunts, players, windows and boards are sorted; the rows of a
-// board stand in rank order. The boards of a window are in as many lists as it
+// Shards, maps, hunts, windows and boards are sorted; players stand in the order
+// of their ranks on the hunt's own board, and the rows of every board in theirs. The boards of a window are in as many lists as it
 // has levels, and one before them, which holds that of the whole hunt.
 const imageMagic = "CAIRNLB\x02"
 
@@ -88,22 +88,16 @@ func (s *seenTiles) appendTo(b []byte) []byte {
 }
 
 // appendPlayers appends a hunt's head and its players, which are given by
-// number, and returns what index each has in the list.
-func (h *cutHunt) appendPlayers(b []byte, players []player) (_ []byte, index []uint32) {
+// number, in the order of the rows of the hunt's own board.
+func (h *cutHunt) appendPlayers(b []byte, players []player, rows []ranked) []byte {
 	b = binary.BigEndian.AppendUint64(appendString(b, h.id), uint64(h.root))
 	b = appendBool(b, h.shut)
-	order := make([]uint32, len(players))
-	for i := range order {
-		order[i] = uint32(i)
+	b = binary.AppendUvarint(b, uint64(len(rows)))
+	for i := range rows {
+		p := &players[rows[i].player]
+		b = appendString(appendString(b, p.id), p.name)
 	}
-	slices.SortFunc(order, func(i, j uint32) int { return cmp.Compare(players[i].id, players[j].id) })
-	index = make([]uint32, len(order))
-	b = binary.AppendUvarint(b, uint64(len(order)))
-	for i, no := range order {
-		index[no] = uint32(i)
-		b = appendString(appendString(b, players[no].id), players[no].name)
-	}
-	return b, index
+	return b
 }
 
 func (s *cutSpan) appendHead(b []byte) []byte {

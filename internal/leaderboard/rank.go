@@ -83,7 +83,7 @@ func (r *ranks) has(player uint32) bool {
 	if r.tree == nil {
 		return r.find(player) >= 0
 	}
-	_, ok := r.tree.slotOf.get(player)
+	_, ok := r.tree.slotFor(player)
 	return ok
 }
 

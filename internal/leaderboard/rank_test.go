@@ -39,7 +39,7 @@ func (r *ranks) check() error {
 func (r *tree) check() error {
 	seen := 0
 	prev, prevLeaf := (*ranked)(nil), none
-	rankedAt := func(lf *leaf, i uint32) *ranked { return &ranked{lf.keys[i], *r.standings.at(lf.slots[i])} }
+	rankedAt := func(lf *leaf, i uint32) *ranked { s := r.at(lf, int(i)); return &s }
 	var leaf func(id, up uint32) (uint32, error)
 	var walk func(id, up uint32, level int, lo, hi *ranked) (uint32, error)
 	leaf = func(id, up uint32) (uint32, error) {
@@ -85,10 +85,10 @@ func (r *tree) check() error {
 		for i := range int(in.n) {
 			klo, khi := lo, hi
 			if i > 0 {
-				klo = &ranked{in.keys[i], standing{last: in.places[i]}}
+				klo = &ranked{sortKey{in.his[i], in.los[i]}, standing{last: in.places[i]}}
 			}
 			if i+1 < int(in.n) {
-				khi = &ranked{in.keys[i+1], standing{last: in.places[i+1]}}
+				khi = &ranked{sortKey{in.his[i+1], in.los[i+1]}, standing{last: in.places[i+1]}}
 			}
 			n, err := walk(in.kids[i], id, level-1, klo, khi)
 			if err != nil {
@@ -110,7 +110,7 @@ func (r *tree) check() error {
 		return fmt.Errorf("%d in the tree, want %d", seen, r.players())
 	}
 	// Memory is linear: a bound that shrinkLeaf gives.
-	if live := len(r.leaves.of) - len(r.leaves.idle); live > 2+2*r.height+seen*5*2/leafMax {
+	if live := len(r.leaves.of) - len(r.leaves.idle); live > 2+2*r.height+seen*5*2/nodeMax {
 		return fmt.Errorf("%d leaves for %d players", live, seen)
 	}
 	return nil
@@ -216,7 +216,7 @@ func TestRanksStayLinear(t *testing.T) {
 	if err := r.check(); err != nil {
 		t.Fatal(err)
 	}
-	if got, most := len(r.tree.leaves.of), 6*players/leafMax; got > most {
+	if got, most := len(r.tree.leaves.of), 6*players/nodeMax; got > most {
 		t.Errorf("%d leaves were ever made, want at most %d", got, most)
 	}
 }

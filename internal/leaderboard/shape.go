@@ -12,26 +12,34 @@ func (lf *leaf) find(slot uint32) int {
 }
 
 func (lf *leaf) take(i int) {
-	copy(lf.keys[i:lf.n], lf.keys[i+1:lf.n])
+	copy(lf.his[i:lf.n], lf.his[i+1:lf.n])
 	copy(lf.slots[i:lf.n], lf.slots[i+1:lf.n])
 	lf.n--
 }
 
-func (lf *leaf) give(i int, k sortKey, slot uint32) {
+func (lf *leaf) give(i int, hi uint64, slot uint32) {
 	n := lf.n
 	lf.n++
-	copy(lf.keys[i+1:n+1], lf.keys[i:n])
+	copy(lf.his[i+1:n+1], lf.his[i:n])
 	copy(lf.slots[i+1:n+1], lf.slots[i:n])
-	lf.keys[i], lf.slots[i] = k, slot
+	lf.his[i], lf.slots[i] = hi, slot
 }
 
 // find returns the kid that (key, pl) belongs to: the last whose bound is not
 // above it, or 0.
 func (in *inner) find(key sortKey, pl *place) int {
 	n := int(in.n)
-	i := lowerBound(&in.keys, n, key)
-	for i < n && in.keys[i] == key && in.places[i].compare(pl) <= 0 {
-		i++
+	i := lowerBound(&in.his, n, key.hi)
+	if i == n || in.his[i] != key.hi {
+		return max(i-1, 0)
+	}
+	for j := tied(&in.his, n, key.hi); i < j; {
+		mid := int(uint(i+j) / 2)
+		if in.los[mid] < key.lo || in.los[mid] == key.lo && in.places[mid].compare(pl) <= 0 {
+			i = mid + 1
+		} else {
+			j = mid
+		}
 	}
 	return max(i-1, 0)
 }
@@ -50,7 +58,8 @@ func (in *inner) index(kid uint32) int {
 func (in *inner) take(i int) {
 	k := max(i, 1) // the first bound stays: it is the node's own
 	if k < int(in.n) {
-		copy(in.keys[k:in.n], in.keys[k+1:in.n])
+		copy(in.his[k:in.n], in.his[k+1:in.n])
+		copy(in.los[k:in.n], in.los[k+1:in.n])
 		copy(in.places[k:in.n], in.places[k+1:in.n])
 	}
 	copy(in.kids[i:in.n], in.kids[i+1:in.n])
@@ -61,11 +70,12 @@ func (in *inner) take(i int) {
 func (in *inner) give(i int, k sortKey, p place, kid, sum uint32) {
 	n := in.n
 	in.n++
-	copy(in.keys[i+1:n+1], in.keys[i:n])
+	copy(in.his[i+1:n+1], in.his[i:n])
+	copy(in.los[i+1:n+1], in.los[i:n])
 	copy(in.places[i+1:n+1], in.places[i:n])
 	copy(in.kids[i+1:n+1], in.kids[i:n])
 	copy(in.sums[i+1:n+1], in.sums[i:n])
-	in.keys[i], in.places[i], in.kids[i], in.sums[i] = k, p, kid, sum
+	in.his[i], in.los[i], in.places[i], in.kids[i], in.sums[i] = k.hi, k.lo, p, kid, sum
 }
 
 // climb adds d to the count of a node in all its ancestors, the first of which
@@ -82,20 +92,21 @@ func (r *tree) climb(id, up uint32, d int32) {
 func (r *tree) splitLeaf(id uint32) (right uint32) {
 	right = r.leaves.alloc()
 	a, b := r.leaves.at(id), r.leaves.at(right)
-	const half = leafMax / 2
+	const half = nodeMax / 2
 	b.n, b.prev, b.next = 0, id, a.next
 	r.moveLeaf(a, half, b, right)
 	if b.next != none {
 		r.leaves.at(b.next).prev = right
 	}
 	a.next = right
-	r.adopt(id, a.parent, 1, right, b.keys[0], r.standings.at(b.slots[0]).last, [2]uint32{a.n, b.n})
+	first := r.at(b, 0)
+	r.adopt(id, a.parent, 1, right, first.key, first.last, [2]uint32{a.n, b.n})
 	return right
 }
 
 // moveLeaf moves what a holds from i on to the end of b, whose number is to.
 func (r *tree) moveLeaf(a *leaf, i int, b *leaf, to uint32) {
-	copy(b.keys[b.n:], a.keys[i:a.n])
+	copy(b.his[b.n:], a.his[i:a.n])
 	copy(b.slots[b.n:], a.slots[i:a.n])
 	for _, slot := range a.slots[i:a.n] {
 		r.standings.at(slot).leaf = to
@@ -108,9 +119,9 @@ func (r *tree) moveLeaf(a *leaf, i int, b *leaf, to uint32) {
 func (r *tree) splitInner(id uint32) (right uint32) {
 	right = r.inners.alloc()
 	a, b := r.inners.at(id), r.inners.at(right)
-	const half = innerMax / 2
+	const half = nodeMax / 2
 	b.n, b.level = 0, a.level
-	k, p := a.keys[half], a.places[half]
+	k, p := sortKey{a.his[half], a.los[half]}, a.places[half]
 	r.moveInner(a, half, b, right)
 	r.adopt(id, a.parent, a.level+1, right, k, p, [2]uint32{a.sum(), b.sum()})
 	return right
@@ -118,7 +129,8 @@ func (r *tree) splitInner(id uint32) (right uint32) {
 
 // moveInner moves the kids of a from i on to the end of b, whose number is to.
 func (r *tree) moveInner(a *inner, i int, b *inner, to uint32) {
-	copy(b.keys[b.n:], a.keys[i:a.n])
+	copy(b.his[b.n:], a.his[i:a.n])
+	copy(b.los[b.n:], a.los[i:a.n])
 	copy(b.places[b.n:], a.places[i:a.n])
 	copy(b.kids[b.n:], a.kids[i:a.n])
 	copy(b.sums[b.n:], a.sums[i:a.n])
@@ -160,10 +172,10 @@ func (r *tree) adopt(left, up, level, right uint32, k sortKey, p place, sums [2]
 	}
 	in := r.inners.at(up)
 	i := in.index(left)
-	if in.n == innerMax {
+	if in.n == nodeMax {
 		half := r.splitInner(up)
-		if i >= innerMax/2 {
-			up, i = half, i-innerMax/2
+		if i >= nodeMax/2 {
+			up, i = half, i-nodeMax/2
 			in = r.inners.at(up)
 		}
 	}
@@ -183,9 +195,9 @@ func (r *tree) shrinkLeaf(id uint32) {
 	switch {
 	case lf.n == 0:
 		r.dropLeaf(id, in, i)
-	case i+1 < int(in.n) && lf.n+in.sums[i+1] <= leafMax*3/4:
+	case i+1 < int(in.n) && lf.n+in.sums[i+1] <= nodeMax*3/4:
 		r.mergeLeaf(in, i)
-	case i > 0 && lf.n+in.sums[i-1] <= leafMax*3/4:
+	case i > 0 && lf.n+in.sums[i-1] <= nodeMax*3/4:
 		r.mergeLeaf(in, i-1)
 	default:
 		return
@@ -230,7 +242,7 @@ func (r *tree) shrinkInner(id uint32) {
 		}
 		return
 	}
-	if in.n >= innerMax/4 {
+	if in.n >= nodeMax/4 {
 		return
 	}
 	over := r.inners.at(up)
@@ -239,9 +251,9 @@ func (r *tree) shrinkInner(id uint32) {
 	case in.n == 0:
 		over.take(i)
 		r.inners.free(id)
-	case i+1 < int(over.n) && in.n+r.inners.at(over.kids[i+1]).n <= innerMax*3/4:
+	case i+1 < int(over.n) && in.n+r.inners.at(over.kids[i+1]).n <= nodeMax*3/4:
 		r.mergeInner(over, i)
-	case i > 0 && in.n+r.inners.at(over.kids[i-1]).n <= innerMax*3/4:
+	case i > 0 && in.n+r.inners.at(over.kids[i-1]).n <= nodeMax*3/4:
 		r.mergeInner(over, i-1)
 	default:
 		return
@@ -254,7 +266,7 @@ func (r *tree) shrinkInner(id uint32) {
 func (r *tree) mergeInner(over *inner, i int) {
 	a, b := over.kids[i], over.kids[i+1]
 	right := r.inners.at(b)
-	right.keys[0], right.places[0] = over.keys[i+1], over.places[i+1]
+	right.his[0], right.los[0], right.places[0] = over.his[i+1], over.los[i+1], over.places[i+1]
 	r.moveInner(right, 0, r.inners.at(a), a)
 	over.sums[i] += over.sums[i+1]
 	over.take(i + 1)

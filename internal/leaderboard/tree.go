@@ -2,6 +2,7 @@ package leaderboard
 
 import (
 	"cmp"
+	"math"
 	"math/bits"
 
 	"github.com/veltrix/cairn"
@@ -30,12 +31,8 @@ func (k sortKey) plus(reward cairn.Micro, at cairn.Instant, last *place, pl plac
 	return k, newest
 }
 
-// before returns 1 if k < q and 0 else, without a branch: it is the borrow of
-// the 128-bit difference.
-func (k *sortKey) before(q sortKey) int {
-	_, b := bits.Sub64(k.lo, q.lo, 0)
-	_, b = bits.Sub64(k.hi, q.hi, b)
-	return int(b)
+func (k *sortKey) compare(q *sortKey) int {
+	return cmp.Or(cmp.Compare(k.hi, q.hi), cmp.Compare(k.lo, q.lo))
 }
 
 // A place is a cairn.Place without waste: where a claim stands in the logs. It
@@ -51,10 +48,11 @@ func (p *place) compare(q *place) int {
 		cmp.Compare(p.seq, q.seq), cmp.Compare(p.index, q.index))
 }
 
-// A standing is what a board keeps of a player beside its key: 40 bytes. The
-// key is in the player's leaf alone.
+// A standing is what a board keeps of a player beside the hi of its key, which
+// is in the player's leaf alone: 48 bytes.
 type standing struct {
 	last   place  // of the player's largest (at, place) on this board
+	lo     uint64 // of its key; a tree's own
 	player uint32 // its number in the hunt
 	claims uint32
 	leaf   uint32 // which leaf holds it
@@ -67,23 +65,23 @@ type ranked struct {
 }
 
 func (s *ranked) compare(t *ranked) int {
-	return cmp.Or(cmp.Compare(s.key.hi, t.key.hi), cmp.Compare(s.key.lo, t.key.lo), s.last.compare(&t.last))
+	return cmp.Or(s.key.compare(&t.key), s.last.compare(&t.last))
 }
 
 const (
-	leafMax  = 64 // players in a leaf
-	innerMax = 64 // kids of an inner node
-	none     = ^uint32(0)
+	nodeMax = 64 // players in a leaf, kids of an inner node
+	none    = ^uint32(0)
 )
 
 // A leaf holds neighbours in rank order. It has no pointer, so that the
-// garbage collector never looks into the tree.
+// garbage collector never looks into the tree. The lo of a key is looked at on a
+// tie of scores alone, and so is not here: a search touches half as much memory.
 type leaf struct {
 	n          uint32
 	parent     uint32          // inner node, or none for the root
 	prev, next uint32          // leaves, or none
-	slots      [leafMax]uint32 // of the standings
-	keys       [leafMax]sortKey
+	slots      [nodeMax]uint32 // of the standings
+	his        [nodeMax]uint64 // of their keys
 }
 
 // An inner node holds the lower bounds of its kids and how many players each
@@ -93,10 +91,11 @@ type inner struct {
 	n      uint32
 	level  uint32 // 1 if the kids are leaves
 	parent uint32
-	kids   [innerMax]uint32 // leaves on level 1, inner nodes above
-	sums   [innerMax]uint32 // players below
-	keys   [innerMax]sortKey
-	places [innerMax]place // of the bounds; looked at on a tie alone
+	kids   [nodeMax]uint32 // leaves on level 1, inner nodes above
+	sums   [nodeMax]uint32 // players below
+	his    [nodeMax]uint64 // of the bounds' keys
+	los    [nodeMax]uint64 // and, looked at on a tie alone, the rest of them
+	places [nodeMax]place
 }
 
 // A tree is the order of many players: a counted B+-tree. Wide nodes hold the keys side by side, every node knows its parent and every
@@ -106,7 +105,7 @@ type inner struct {
 //     on the way up: no key is compared;
 //   - an update takes a player out of its leaf without a search, and searches
 //     once to put it back, branch-free within a node;
-//   - memory is linear in players (≤ 4n/leafMax leaves), whatever the scores.
+//   - memory is linear in players (≤ 4n/nodeMax leaves), whatever the scores.
 //
 // Nodes and standings are never moved nor handed back, so that growth never
 // copies the whole and the steady state does not allocate. A player's slot is
@@ -140,7 +139,7 @@ func (r *tree) players() int { return int(r.standings.n) }
 // add folds one claim. It reports whether it is the newest of its player here,
 // by (at, place). The order in which claims are added does not matter.
 func (r *tree) add(player uint32, reward cairn.Micro, at cairn.Instant, pl place) (newest bool) {
-	slot, known := r.slotOf.get(player)
+	slot, known := r.slotFor(player)
 	if !known {
 		r.put(sortKeyOf(reward, at), standing{last: pl, player: player, claims: 1})
 		return true
@@ -149,12 +148,22 @@ func (r *tree) add(player uint32, reward cairn.Micro, at cairn.Instant, pl place
 	s.claims++
 	lf := r.leaves.at(s.leaf)
 	i := lf.find(slot)
-	was := lf.keys[i]
+	was := sortKey{lf.his[i], s.lo}
 	key, newest := was.plus(reward, at, &s.last, pl)
 	if newest || key != was {
+		s.lo = key.lo
 		r.move(slot, s, lf, i, key)
 	}
 	return newest
+}
+
+// slotFor returns the slot of a player. On the hunt's own board, which players
+// come to as they are numbered, it is the number: then no table is looked at.
+func (r *tree) slotFor(player uint32) (slot uint32, ok bool) {
+	if player < r.standings.n && r.standings.at(player).player == player {
+		return player, true
+	}
+	return r.slotOf.get(player)
 }
 
 // put adds a player that is not in the tree.
@@ -163,27 +172,21 @@ func (r *tree) put(key sortKey, s standing) {
 	r.slotOf.set(s.player, slot)
 	at := r.standings.at(slot)
 	*at = s
+	at.lo = key.lo
 	r.insert(slot, at, key)
 }
 
 // move takes a player, number i of lf, to where its new key belongs. Its
 // standing has the new place already.
 func (r *tree) move(slot uint32, s *standing, lf *leaf, i int, key sortKey) {
-	// Between two others of its own leaf? Then no count changes.
-	first, last := 0, int(lf.n)-1
-	if i == first {
-		first++
-	}
-	if i == last {
-		last--
-	}
 	lf.take(i)
-	if first < last && lf.keys[0].before(key)&key.before(lf.keys[lf.n-1]) == 1 {
-		lf.give(r.lower(lf, key, &s.last), key, slot)
+	// Between two others of its own leaf? Then no count changes.
+	if lf.n > 1 && lf.his[0] < key.hi && key.hi < lf.his[lf.n-1] {
+		lf.give(r.lower(lf, key, &s.last), key.hi, slot)
 		return
 	}
 	r.climb(s.leaf, lf.parent, -1)
-	if lf.n < leafMax/4 && lf.parent != none {
+	if lf.n < nodeMax/4 && lf.parent != none {
 		r.shrinkLeaf(s.leaf)
 	}
 	r.insert(slot, s, key)
@@ -199,7 +202,7 @@ func (r *tree) insert(slot uint32, s *standing, key sortKey) {
 		id = in.kids[i]
 	}
 	lf := r.leaves.at(id)
-	if lf.n == leafMax {
+	if lf.n == nodeMax {
 		r.climb(id, lf.parent, -1)
 		right := r.splitLeaf(id)
 		if b := r.leaves.at(right); r.lower(b, key, &s.last) > 0 {
@@ -208,12 +211,12 @@ func (r *tree) insert(slot uint32, s *standing, key sortKey) {
 		r.climb(id, lf.parent, +1)
 	}
 	s.leaf = id
-	lf.give(r.lower(lf, key, &s.last), key, slot)
+	lf.give(r.lower(lf, key, &s.last), key.hi, slot)
 }
 
 // rank returns a player's rank, from 1, or 0 if it is not on the board.
 func (r *tree) rank(player uint32) int {
-	slot, ok := r.slotOf.get(player)
+	slot, ok := r.slotFor(player)
 	if !ok {
 		return 0
 	}
@@ -232,7 +235,7 @@ func (r *tree) rank(player uint32) int {
 
 // get returns a player as it stands.
 func (r *tree) get(player uint32) (ranked, bool) {
-	slot, ok := r.slotOf.get(player)
+	slot, ok := r.slotFor(player)
 	if !ok {
 		return ranked{}, false
 	}
@@ -243,15 +246,21 @@ func (r *tree) get(player uint32) (ranked, bool) {
 func (r *tree) slot(slot uint32) ranked {
 	s := r.standings.at(slot)
 	lf := r.leaves.at(s.leaf)
-	return ranked{lf.keys[lf.find(slot)], *s}
+	return ranked{sortKey{lf.his[lf.find(slot)], s.lo}, *s}
+}
+
+// at returns number i of a leaf.
+func (r *tree) at(lf *leaf, i int) ranked {
+	s := r.standings.at(lf.slots[i])
+	return ranked{sortKey{lf.his[i], s.lo}, *s}
 }
 
 // top calls yield for the first n players in rank order.
 func (r *tree) top(n int, yield func(ranked)) {
 	for id := r.first; id != none && n > 0; {
 		lf := r.leaves.at(id)
-		for i, slot := range lf.slots[:min(n, int(lf.n))] {
-			yield(ranked{lf.keys[i], *r.standings.at(slot)})
+		for i := range min(n, int(lf.n)) {
+			yield(r.at(lf, i))
 		}
 		n -= int(lf.n)
 		id = lf.next
@@ -261,7 +270,7 @@ func (r *tree) top(n int, yield func(ranked)) {
 // around calls yield for a player and up to n on each side, in rank order, and
 // returns the rank of the first, or 0 if the player is not on the board.
 func (r *tree) around(player uint32, n int, yield func(ranked)) int {
-	slot, ok := r.slotOf.get(player)
+	slot, ok := r.slotFor(player)
 	if !ok {
 		return 0
 	}
@@ -283,7 +292,7 @@ func (r *tree) around(player uint32, n int, yield func(ranked)) int {
 			}
 			lf, i = r.leaves.at(lf.next), 0
 		}
-		yield(ranked{lf.keys[i], *r.standings.at(lf.slots[i])})
+		yield(r.at(lf, i))
 		i++
 	}
 	return rank - above
@@ -291,24 +300,44 @@ func (r *tree) around(player uint32, n int, yield func(ranked)) int {
 
 // lower returns how many of lf rank before (key, pl), which is not in it.
 func (r *tree) lower(lf *leaf, key sortKey, pl *place) int {
-	i := lowerBound(&lf.keys, int(lf.n), key)
-	for i < int(lf.n) && lf.keys[i] == key && r.standings.at(lf.slots[i]).last.compare(pl) < 0 {
-		i++
+	n := int(lf.n)
+	i := lowerBound(&lf.his, n, key.hi)
+	if i == n || lf.his[i] != key.hi {
+		return i
+	}
+	for j := tied(&lf.his, n, key.hi); i < j; {
+		mid := int(uint(i+j) / 2)
+		s := r.standings.at(lf.slots[mid])
+		if s.lo < key.lo || s.lo == key.lo && s.last.compare(pl) < 0 {
+			i = mid + 1
+		} else {
+			j = mid
+		}
 	}
 	return i
 }
 
-// lowerBound returns how many of the first n keys are < q. Its loop has no
-// branch that depends on the keys: a processor can't predict those.
-func lowerBound(keys *[leafMax]sortKey, n int, q sortKey) int {
+// lowerBound returns how many of the first n words are < q. Its loop has no
+// branch that depends on the words: a processor can't predict those.
+func lowerBound(words *[nodeMax]uint64, n int, q uint64) int {
 	base := 0
 	for n > 1 {
 		half := n >> 1
-		base += half & -keys[(base+half-1)&(leafMax-1)].before(q)
+		_, less := bits.Sub64(words[(base+half-1)&(nodeMax-1)], q, 0)
+		base += half & -int(less)
 		n -= half
 	}
 	if n == 1 {
-		base += keys[base&(leafMax-1)].before(q)
+		_, less := bits.Sub64(words[base&(nodeMax-1)], q, 0)
+		base += int(less)
 	}
 	return base
+}
+
+// tied returns how many of the first n words are <= q.
+func tied(words *[nodeMax]uint64, n int, q uint64) int {
+	if q == math.MaxUint64 {
+		return n
+	}
+	return lowerBound(words, n, q+1)
 }
