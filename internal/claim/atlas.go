@@ -40,14 +40,14 @@ func newAtlas() *atlas {
 
 // find returns the layout of a tile's map, and whether its hunt takes no
 // claims now. If the map is known not to be there it returns nil and fills v;
-// if it should be there but was not seen in time, ErrUnavailable.
-func (s *Service) find(ctx context.Context, ref *cairn.TileRef, v *cairn.Verdict) (lay *Layout, halted bool, err error) {
-	if err := s.awaitRead(ctx); err != nil {
+// if it should be there but was not seen by the given time, ErrUnavailable.
+func (s *Service) find(ctx context.Context, by time.Time, ref *cairn.TileRef, v *cairn.Verdict) (lay *Layout, halted bool, err error) {
+	if err := s.awaitRead(ctx, by); err != nil {
 		return nil, false, err
 	}
 	at := s.atlas.Load()
 	if lay = at.layouts[mapKey{ref.Hunt, ref.Tick}]; lay == nil {
-		if at, lay, err = s.await(ctx, ref, v); lay == nil {
+		if at, lay, err = s.await(ctx, by, ref, v); lay == nil {
 			return nil, false, err
 		}
 	}
@@ -57,13 +57,13 @@ func (s *Service) find(ctx context.Context, ref *cairn.TileRef, v *cairn.Verdict
 
 // awaitRead waits until Run has folded what the control and maps logs held
 // when it began: before, what is not in the atlas may well be there.
-func (s *Service) awaitRead(ctx context.Context) error {
+func (s *Service) awaitRead(ctx context.Context, by time.Time) error {
 	select {
 	case <-s.read:
 		return nil
 	default:
 	}
-	timeout := time.NewTimer(s.opts.MapWait)
+	timeout := time.NewTimer(time.Until(by))
 	defer timeout.Stop()
 	select {
 	case <-s.read:
@@ -75,8 +75,8 @@ func (s *Service) awaitRead(ctx context.Context) error {
 }
 
 // await waits for a map that is not in the atlas, if it may still come.
-func (s *Service) await(ctx context.Context, ref *cairn.TileRef, v *cairn.Verdict) (*atlas, *Layout, error) {
-	timeout := time.NewTimer(s.opts.MapWait)
+func (s *Service) await(ctx context.Context, by time.Time, ref *cairn.TileRef, v *cairn.Verdict) (*atlas, *Layout, error) {
+	timeout := time.NewTimer(time.Until(by))
 	defer timeout.Stop()
 	for {
 		at := s.atlas.Load()

@@ -34,7 +34,7 @@ const RetryAfter = time.Second
 // Options tunes a Service. The zero value is ready for production.
 type Options struct {
 	Shards  int                   // shards 0 to Shards-1 are served; 0 means 64
-	MapWait time.Duration         // longest wait for a map that should be there; 0 means 250ms
+	MapWait time.Duration         // longest wait of a call for maps that should be there; 0 means 250ms
 	Now     func() time.Time      // the clock that judges; nil means time.Now
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing
@@ -166,11 +166,11 @@ func (s *Service) ClaimAll(ctx context.Context, as []cairn.Attempt, out []Answer
 func (s *Service) all(ctx context.Context, as []cairn.Attempt, out []Answer, lookup bool) {
 	d := newDone(len(as))
 	calls := make([]call, len(as))
-	start := s.now()
+	start, by := s.now(), time.Now().Add(s.opts.MapWait) // one wait for all
 	for i := range as {
 		c := &calls[i]
 		c.attempt, c.at, c.lookup, c.done = as[i], start, lookup, d
-		s.route(ctx, c)
+		s.route(ctx, by, c)
 	}
 	decided := true
 	select {
@@ -192,8 +192,8 @@ func (s *Service) all(ctx context.Context, as []cairn.Attempt, out []Answer, loo
 }
 
 // route sends a call to the shard that owns its tile, or answers it here.
-func (s *Service) route(ctx context.Context, c *call) {
-	lay, halted, err := s.find(ctx, &c.attempt.TileRef, &c.answer.Verdict)
+func (s *Service) route(ctx context.Context, by time.Time, c *call) {
+	lay, halted, err := s.find(ctx, by, &c.attempt.TileRef, &c.answer.Verdict)
 	if err != nil || lay == nil {
 		c.answer.Err = err
 		c.done.one()

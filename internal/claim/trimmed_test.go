@@ -2,7 +2,10 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
@@ -56,4 +59,30 @@ func TestNoGuessBeforeTheLogsAreRead(t *testing.T) {
 	ask("only the control log is read")
 	cancel()
 	<-ended
+}
+
+// TestOneWaitForAll sends a batch of attempts on maps that should be there and
+// never come: the call waits for them together, not for one after the other.
+func TestOneWaitForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(nil, puzzle.New(testKey), Options{Shards: 1})
+		close(s.read)
+		cell := cairn.CellOfBits(1, 1)
+		h := cairn.Hunt{Name: "oslo", Region: cairn.Region{Geohash: &cell}, Lifetime: cairn.Duration(cairn.LifetimeMax)}.WithDefaults()
+		s.atlas.Load().hunts.Apply(cairn.Change{Hunt: h.Name, Create: &h})
+		as, out := make([]cairn.Attempt, 100), make([]Answer, 100)
+		for i := range as {
+			as[i] = cairn.Attempt{TileRef: cairn.TileRef{Hunt: "oslo", Tick: nowTick() - cairn.Tick(i)}, Player: "ana"}
+		}
+		began := time.Now()
+		s.ClaimAll(t.Context(), as, out)
+		if took := time.Since(began); took != s.opts.MapWait {
+			t.Errorf("took %v, want %v", took, s.opts.MapWait)
+		}
+		for i, a := range out {
+			if !errors.Is(a.Err, ErrUnavailable) {
+				t.Errorf("attempt %d: got %v, %v; want ErrUnavailable", i, a.Verdict.Outcome, a.Err)
+			}
+		}
+	})
 }
