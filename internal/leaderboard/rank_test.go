@@ -90,6 +90,9 @@ func (r *tree) check() error {
 			if i+1 < int(in.n) {
 				khi = &ranked{sortKey{in.his[i+1], in.los[i+1]}, standing{last: in.places[i+1]}}
 			}
+			if got := r.pos(in.kids[i], in.level); got != i {
+				return 0, fmt.Errorf("inner %d: kid %d says it is number %d", id, i, got)
+			}
 			n, err := walk(in.kids[i], id, level-1, klo, khi)
 			if err != nil {
 				return 0, err

@@ -44,15 +44,6 @@ func (in *inner) find(key sortKey, pl *place) int {
 	return max(i-1, 0)
 }
 
-// index returns where among the kids a node is. It is there.
-func (in *inner) index(kid uint32) int {
-	i := 0
-	for in.kids[i] != kid {
-		i++
-	}
-	return i
-}
-
 // take removes kid i. The kid before it inherits its range; if it is the
 // first, then the one behind.
 func (in *inner) take(i int) {
@@ -78,13 +69,13 @@ func (in *inner) give(i int, k sortKey, p place, kid, sum uint32) {
 	in.his[i], in.los[i], in.places[i], in.kids[i], in.sums[i] = k.hi, k.lo, p, kid, sum
 }
 
-// climb adds d to the count of a node in all its ancestors, the first of which
-// is up.
-func (r *tree) climb(id, up uint32, d int32) {
+// climb adds d to the count of a leaf in all its ancestors.
+func (r *tree) climb(lf *leaf, d int32) {
+	up, pos := lf.parent, lf.pos
 	for up != none {
 		in := r.inners.at(up)
-		in.sums[in.index(id)] += uint32(d)
-		id, up = up, in.parent
+		in.sums[pos] += uint32(d)
+		up, pos = in.parent, in.pos
 	}
 }
 
@@ -137,8 +128,10 @@ func (r *tree) moveInner(a *inner, i int, b *inner, to uint32) {
 	for _, kid := range a.kids[i:a.n] {
 		r.setParent(kid, to, a.level)
 	}
+	was := int(b.n)
 	b.n += a.n - uint32(i)
 	a.n = uint32(i)
+	r.renumber(b, was)
 }
 
 func (in *inner) sum() (n uint32) {
@@ -146,6 +139,25 @@ func (in *inner) sum() (n uint32) {
 		n += k
 	}
 	return n
+}
+
+// renumber tells the kids of up, from number i on, where they are.
+func (r *tree) renumber(up *inner, i int) {
+	for ; i < int(up.n); i++ {
+		if kid := up.kids[i]; up.level == 1 {
+			r.leaves.at(kid).pos = uint32(i)
+		} else {
+			r.inners.at(kid).pos = uint32(i)
+		}
+	}
+}
+
+// pos returns where a node is among the kids of its parent, which is of that level.
+func (r *tree) pos(kid, level uint32) int {
+	if level == 1 {
+		return int(r.leaves.at(kid).pos)
+	}
+	return int(r.inners.at(kid).pos)
 }
 
 // setParent makes up, an inner node of that level, the parent of kid.
@@ -165,13 +177,15 @@ func (r *tree) adopt(left, up, level, right uint32, k sortKey, p place, sums [2]
 		up = r.inners.alloc()
 		in := r.inners.at(up)
 		in.n, in.level, in.parent = 0, level, none
+		in.pos = 0
 		in.give(0, sortKey{}, place{}, left, 0)
+		r.renumber(in, 0)
 		r.setParent(left, up, level)
 		r.root = up
 		r.height++
 	}
 	in := r.inners.at(up)
-	i := in.index(left)
+	i := r.pos(left, level)
 	if in.n == nodeMax {
 		half := r.splitInner(up)
 		if i >= nodeMax/2 {
@@ -182,6 +196,7 @@ func (r *tree) adopt(left, up, level, right uint32, k sortKey, p place, sums [2]
 	in.sums[i] = sums[0]
 	in.give(i+1, k, p, right, sums[1])
 	r.setParent(right, up, level)
+	r.renumber(in, i)
 }
 
 // shrinkLeaf merges a leaf that has become small with a neighbour under the
@@ -191,7 +206,7 @@ func (r *tree) shrinkLeaf(id uint32) {
 	lf := r.leaves.at(id)
 	up := lf.parent
 	in := r.inners.at(up)
-	i := in.index(id)
+	i := int(lf.pos)
 	switch {
 	case lf.n == 0:
 		r.dropLeaf(id, in, i)
@@ -225,6 +240,7 @@ func (r *tree) dropLeaf(id uint32, in *inner, i int) {
 		r.leaves.at(lf.next).prev = lf.prev
 	}
 	in.take(i)
+	r.renumber(in, i)
 	r.leaves.free(id)
 }
 
@@ -246,10 +262,11 @@ func (r *tree) shrinkInner(id uint32) {
 		return
 	}
 	over := r.inners.at(up)
-	i := over.index(id)
+	i := int(in.pos)
 	switch {
 	case in.n == 0:
 		over.take(i)
+		r.renumber(over, i)
 		r.inners.free(id)
 	case i+1 < int(over.n) && in.n+r.inners.at(over.kids[i+1]).n <= nodeMax*3/4:
 		r.mergeInner(over, i)
@@ -270,5 +287,6 @@ func (r *tree) mergeInner(over *inner, i int) {
 	r.moveInner(right, 0, r.inners.at(a), a)
 	over.sums[i] += over.sums[i+1]
 	over.take(i + 1)
+	r.renumber(over, i+1)
 	r.inners.free(b)
 }

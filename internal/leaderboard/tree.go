@@ -79,6 +79,7 @@ const (
 type leaf struct {
 	n          uint32
 	parent     uint32          // inner node, or none for the root
+	pos        uint32          // among its kids
 	prev, next uint32          // leaves, or none
 	slots      [nodeMax]uint32 // of the standings
 	his        [nodeMax]uint64 // of their keys
@@ -91,6 +92,7 @@ type inner struct {
 	n      uint32
 	level  uint32 // 1 if the kids are leaves
 	parent uint32
+	pos    uint32
 	kids   [nodeMax]uint32 // leaves on level 1, inner nodes above
 	sums   [nodeMax]uint32 // players below
 	his    [nodeMax]uint64 // of the bounds' keys
@@ -185,7 +187,7 @@ func (r *tree) move(slot uint32, s *standing, lf *leaf, i int, key sortKey) {
 		lf.give(r.lower(lf, key, &s.last), key.hi, slot)
 		return
 	}
-	r.climb(s.leaf, lf.parent, -1)
+	r.climb(lf, -1)
 	if lf.n < nodeMax/4 && lf.parent != none {
 		r.shrinkLeaf(s.leaf)
 	}
@@ -203,12 +205,12 @@ func (r *tree) insert(slot uint32, s *standing, key sortKey) {
 	}
 	lf := r.leaves.at(id)
 	if lf.n == nodeMax {
-		r.climb(id, lf.parent, -1)
+		r.climb(lf, -1)
 		right := r.splitLeaf(id)
 		if b := r.leaves.at(right); r.lower(b, key, &s.last) > 0 {
 			id, lf = right, b
 		}
-		r.climb(id, lf.parent, +1)
+		r.climb(lf, +1)
 	}
 	s.leaf = id
 	lf.give(r.lower(lf, key, &s.last), key.hi, slot)
@@ -223,12 +225,12 @@ func (r *tree) rank(player uint32) int {
 	id := r.standings.at(slot).leaf
 	lf := r.leaves.at(id)
 	rank := uint32(lf.find(slot)) + 1
-	for up := lf.parent; up != none; {
+	for up, pos := lf.parent, lf.pos; up != none; {
 		in := r.inners.at(up)
-		for _, n := range in.sums[:in.index(id)] {
+		for _, n := range in.sums[:pos] {
 			rank += n
 		}
-		id, up = up, in.parent
+		up, pos = in.parent, in.pos
 	}
 	return int(rank)
 }
