@@ -274,7 +274,9 @@ func TestResume(t *testing.T) {
 	}
 
 	lose(c)
-	r.until("nobody watches", func() bool { return r.metric("cairn_broadcast_connections") <= 1 && r.metric("cairn_broadcast_views") == 0 })
+	r.until("nobody watches", func() bool {
+		return r.metric("cairn_broadcast_connections") <= 1 && r.metric("cairn_broadcast_views") == 0
+	})
 	encodes := r.metric("cairn_broadcast_encodes_total")
 	r.claim(r.claimOf(m, 0, "ana"))
 	r.until("the claim is folded", func() bool {

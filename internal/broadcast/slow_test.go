@@ -1,0 +1,226 @@
+package broadcast
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/veltrix/cairn"
+)
+
+func changeCreate(id cairn.HuntID) cairn.Change {
+	return cairn.Change{Hunt: id, Create: testHunt(id)}
+}
+
+// dialSlow returns a client whose socket holds little, so that it stalls soon
+// after it stops reading.
+func (r *rig) dialSlow() *client {
+	r.t.Helper()
+	dialer := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err == nil {
+			err = nc.(*net.TCPConn).SetReadBuffer(256 << 10) // below a segment of loopback it would crawl
+		}
+		return nc, err
+	}}}
+	c, _, err := websocket.Dial(r.t.Context(), "ws://"+r.ln.Addr().String()+"/v1/live", &websocket.DialOptions{
+		Subprotocols: []string{"cairn.v1.json"}, HTTPClient: dialer,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c.SetReadLimit(-1)
+	r.t.Cleanup(func() { c.CloseNow() })
+	return &client{r.t, c}
+}
+
+// bigMap opens a map whose delta is about 0.4 MB.
+func (r *rig) bigMap() *cairn.Map {
+	r.t.Helper()
+	cells := make([]string, 6000)
+	for i := range cells {
+		cells[i] = "u4xsu"
+	}
+	return r.open(cells...)
+}
+
+// TestSlowReaderIsSkipped: a client that stops reading holds up nobody and
+// nothing is kept for it; when it reads again it is told what is, not what was.
+func TestSlowReaderIsSkipped(t *testing.T) {
+	r := newRig(t, Options{CatchUp: 3, StuckFor: time.Minute})
+	slow := r.dialSlow()
+	slow.hello("")
+	slow.send(watchText(false, "u4"))
+	slow.want("snapshot")
+
+	// The healthy one reads everything all the while.
+	fast, snap := r.join("u4")
+	f := newModel("u4")
+	if err := f.apply(snap); err != nil {
+		t.Fatal(err)
+	}
+	tr := &truth{winner: map[cairn.TileRef]string{}}
+	for i := range 40 {
+		m := r.bigMap()
+		c := r.claimOf(m, i, fmt.Sprintf("p%d", i))
+		r.claim(c)
+		tr.maps, tr.winner[c.TileRef] = append(tr.maps, m), string(c.Player)
+		for f.maps[int64(m.Tick)] == nil || f.maps[int64(m.Tick)].holders[i] == "" {
+			d, err := fast.read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.apply(d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.pass(time.Second)
+	}
+	if f.snaps != 1 {
+		t.Errorf("the healthy client was skipped %d times", f.snaps-1)
+	}
+	// 40 maps of 0.4 MB came by; what is in flight to the slow one is a batch
+	// or what fits the sockets, and nothing waits behind it.
+	for _, p := range r.hub.peers() {
+		c := p.(*conn)
+		c.mu.Lock()
+		if len(c.own) > 0 {
+			t.Errorf("%d frames are queued for a connection", len(c.own))
+		}
+		c.mu.Unlock()
+	}
+	g := newModel("u4")
+	g.at["u4"] = snap.Seq
+	g.snaps = 1
+	deltas := 0
+	for g.snaps == 1 {
+		m, err := slow.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Type == "delta" {
+			deltas++
+		}
+		if err := g.apply(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := r.metric("cairn_broadcast_skips_total"); n != 1 {
+		t.Errorf("got %v skips, want 1", n)
+	}
+	if deltas >= 40 {
+		t.Errorf("the slow client was sent %d deltas, as many as there were", deltas)
+	}
+	if got, want := g.String(), tr.seen(r.instant(), []string{"u4"}); got != want {
+		t.Errorf("after the skip the client does not see what is true (%d bytes, want %d)", len(got), len(want))
+	}
+}
+
+// TestStuckReaderIsClosed: a client that takes no byte is closed with a code
+// that says why, and one that is stuck for ever is hung up on.
+func TestStuckReaderIsClosed(t *testing.T) {
+	r := newRig(t, Options{StuckFor: 400 * time.Millisecond})
+	stuck := r.dialSlow()
+	stuck.hello("")
+	stuck.send(watchText(false, "u4"))
+	stuck.want("snapshot")
+	late := r.dialSlow()
+	late.hello("")
+	late.send(watchText(false, "u4"))
+	late.want("snapshot")
+	told := func() (n int) {
+		for _, p := range r.hub.peers() {
+			c := p.(*conn)
+			c.mu.Lock()
+			if c.why == endSlow {
+				n++
+			}
+			c.mu.Unlock()
+		}
+		return n
+	}
+	for told() < 2 {
+		r.bigMap()
+		r.pass(time.Second)
+	}
+	if code, _ := late.closed(); code != websocket.StatusCode(statusTooSlow) {
+		t.Errorf("got close code %d, want %d", code, statusTooSlow)
+	}
+	r.until("the stuck one is gone", func() bool { return r.metric("cairn_broadcast_connections") == 0 })
+	r.edge.mu.Lock()
+	defer r.edge.mu.Unlock()
+	if !slices.ContainsFunc(r.edge.ended, func(err error) bool { return err != nil }) {
+		t.Errorf("Serve returned %v, want errors", r.edge.ended)
+	}
+}
+
+// TestFloodOfPings: a client that asks on without reading is cut, and never
+// grows what is kept for it.
+func TestFloodOfPings(t *testing.T) {
+	r := newRig(t, Options{StuckFor: time.Minute})
+	c := r.dialSlow()
+	c.hello("")
+	c.send(watchText(false, "u4"))
+	c.want("snapshot")
+	for range 12 {
+		r.bigMap()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for r.metric("cairn_broadcast_closes_total") == 0 && ctx.Err() == nil {
+		if c.ws.Write(ctx, websocket.MessageText, []byte(`{"type":"ping"}`)) != nil {
+			break
+		}
+		for _, p := range r.hub.peers() {
+			k := p.(*conn)
+			k.mu.Lock()
+			n, why := len(k.own), k.why
+			k.mu.Unlock()
+			if n > k.ownMax() {
+				t.Fatalf("%d frames are queued, want at most %d", n, k.ownMax())
+			}
+			if why == endSlow {
+				return
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		t.Error("a client that never reads was never cut")
+	}
+}
+
+// TestEncodeOnce counts encodings against connections.
+func TestEncodeOnce(t *testing.T) {
+	r := newRig(t, Options{})
+	m := r.open("u4xsu", "u4xsv")
+	const n = 40
+	cs := make([]*client, n)
+	for i := range cs {
+		cs[i], _ = r.join("u4")
+	}
+	before := r.metric("cairn_broadcast_encodes_total")
+	sent := r.metric("cairn_broadcast_deliveries_total")
+	r.claim(r.claimOf(m, 0, "ana"))
+	var all sync.WaitGroup
+	for _, c := range cs {
+		all.Go(func() { c.want("delta") })
+	}
+	all.Wait()
+	r.until("all deliveries are counted", func() bool { return r.metric("cairn_broadcast_deliveries_total")-sent >= n })
+	if got := r.metric("cairn_broadcast_encodes_total") - before; got != 1 {
+		t.Errorf("got %v encodings for one claim and %d connections, want 1", got, n)
+	}
+	if got := r.metric("cairn_broadcast_deliveries_total") - sent; got != n {
+		t.Errorf("got %v deliveries, want %d", got, n)
+	}
+	if r.metric("cairn_broadcast_staleness_seconds") == 0 {
+		t.Error("staleness was not observed")
+	}
+}
