@@ -234,11 +234,11 @@ func (t *tail) change(body []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t.life.state.hunts.Apply(c)
-	if h.life == t.life {
-		h.publish()
-	}
 	if c.Knob == sweepKnob {
 		h.turn(c.Value)
+	}
+	if h.life == t.life {
+		h.publish()
 	}
 	return nil
 }
