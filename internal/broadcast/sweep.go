@@ -224,26 +224,32 @@ func (d *deliverer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-d.signal:
+			due = d.deliver(due[:0])
 		}
-		d.mu.Lock()
-		for _, v := range d.views {
-			due = append(due, d.members[v]...)
-		}
-		clear(d.views)
-		d.views = d.views[:0]
-		newest := d.newest
-		d.newest = 0
-		d.mu.Unlock()
-
-		for _, c := range due {
-			c.listener.wake()
-		}
-		if newest != 0 && len(due) > 0 {
-			d.hub.metrics.staleness.Observe(cairn.InstantOf(d.hub.opts.Now()).Sub(newest).Seconds())
-		}
-		clear(due)
-		due = due[:0]
 	}
+}
+
+// deliver wakes the members of every view that changed. It uses due as room
+// for them, and returns it.
+func (d *deliverer) deliver(due []*cursor) []*cursor {
+	d.mu.Lock()
+	for _, v := range d.views {
+		due = append(due, d.members[v]...)
+	}
+	clear(d.views)
+	d.views = d.views[:0]
+	newest := d.newest
+	d.newest = 0
+	d.mu.Unlock()
+
+	for _, c := range due {
+		c.listener.wake()
+	}
+	if newest != 0 && len(due) > 0 {
+		d.hub.metrics.staleness.Observe(cairn.InstantOf(d.hub.opts.Now()).Sub(newest).Seconds())
+	}
+	clear(due)
+	return due
 }
 
 // join makes c a member of its view: from now on it is woken.
