@@ -99,9 +99,9 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 	a := try(m.Tick, 1, "surely not this", p.text("token"))
-	isProblem(t, a.answer, http.StatusTooManyRequests, "throttled")
-	if a.header.Get("Retry-After") == "" || a.number("retry_after_ms") <= 0 {
-		t.Errorf("throttled without a wait: %v", a)
+	isProblem(t, a.answer, http.StatusUnprocessableEntity, "wrong")
+	if a.number("attempts_left") != 0 {
+		t.Errorf("a fourth try: got %v, want no attempts left", a)
 	}
 
 	_, bo := g.signIn("bo")

@@ -17,6 +17,10 @@ import (
 // that takes nothing for so long is cut.
 const eventWriteWithin = 10 * time.Second
 
+// drainGrace is how long streams stay open once the server drains, for the hub
+// to tell their clients to go elsewhere.
+const drainGrace = 3 * time.Second
+
 // getEvents streams what a WebSocket would show, as Server-Sent Events.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 	in, p := s.interest(r)
@@ -46,7 +50,9 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.drainCtx, cancel)()
+	// The hub says goodbye when it drains; a stream does not wait for that for
+	// ever, or it would hold the listener open.
+	defer context.AfterFunc(s.drainCtx, func() { time.AfterFunc(drainGrace, cancel) })()
 	flush := func() error {
 		rc.SetWriteDeadline(time.Now().Add(eventWriteWithin))
 		return rc.Flush()

@@ -154,9 +154,10 @@ type mapBody struct {
 // mapBodiesBytes bounds what is kept of maps' bodies.
 const mapBodiesBytes = 64 << 20
 
-// mapBodies keeps the bodies of maps that were asked for lately. Its zero
-// value is empty.
+// mapBodies keeps the bodies of maps that were asked for lately.
 type mapBodies struct {
+	most int // bytes kept, the newest body aside; static
+
 	mu    sync.Mutex
 	of    map[cairn.Digest]*mapBody
 	order []cairn.Digest // oldest first
@@ -195,7 +196,7 @@ func (c *mapBodies) grew(b *mapBody, size int) {
 	defer c.mu.Unlock()
 	b.size = size
 	c.size += size
-	for c.size > mapBodiesBytes && len(c.order) > 1 {
+	for c.size > c.most && len(c.order) > 1 {
 		old := c.of[c.order[0]]
 		if old.size == 0 {
 			return // still being made: whoever makes it looks again

@@ -146,6 +146,7 @@ func New(ctx context.Context, rooms Rooms, opts Options) (*Server, error) {
 		rooms: rooms, opts: opts, tokens: toks, page: pg, metrics: newMetrics(opts.Metrics),
 		byPlayer:  newLimiter[cairn.PlayerID](opts.Limits.PlayerClaims.or(defaultPlayerClaims)),
 		byAddress: newLimiter[netip.Addr](opts.Limits.AddressClaims.or(defaultAddressClaims)),
+		bodies:    mapBodies{most: mapBodiesBytes},
 		guests:    newLimiter[netip.Addr](opts.Limits.AddressGuests.or(defaultAddressGuests)),
 	}
 	s.drainCtx, s.drain = context.WithCancel(context.Background())
@@ -161,9 +162,9 @@ func (s *Server) Public() http.Handler { return s.public }
 // Admin returns the operators' handler: hunts, knobs, metrics, health, pprof.
 func (s *Server) Admin() http.Handler { return s.admin }
 
-// Drain makes /readyz say no and ends event streams, so that their clients
-// reconnect elsewhere. Calls in flight go on. It returns at once; sockets are
-// the hub's to drain.
+// Drain makes /readyz say no, takes no more sockets and, 3 s later, ends the
+// event streams that the hub has not ended until then. Calls in flight go on.
+// It returns at once. Drain the hub at the same time: it tells who watches.
 func (s *Server) Drain() { s.drain() }
 
 func (s *Server) draining() bool { return s.drainCtx.Err() != nil }
