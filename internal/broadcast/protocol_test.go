@@ -143,12 +143,9 @@ func TestFragments(t *testing.T) {
 		t.Fatalf("got %+v %q, %v; want a welcome", f.Header, f.Payload, err)
 	}
 	// Fragments add up to the limit of a message.
-	for range 2 {
-		write(ws.OpText, false, strings.Repeat(" ", wire.FrameBytesMax/2))
-		write(ws.OpContinuation, false, strings.Repeat(" ", wire.FrameBytesMax/2))
-		write(ws.OpContinuation, true, " ")
-		break
-	}
+	write(ws.OpText, false, strings.Repeat(" ", wire.FrameBytesMax/2))
+	write(ws.OpContinuation, false, strings.Repeat(" ", wire.FrameBytesMax/2))
+	write(ws.OpContinuation, true, " ")
 	wantClose(t, nc, ws.StatusMessageTooBig)
 }
 
