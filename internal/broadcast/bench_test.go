@@ -53,8 +53,7 @@ func (x *benchHub) claim(n int) {
 		}
 		c := cairn.Claim{TileRef: cairn.TileRef{Hunt: huntID, Tick: m.Tick, Tile: tile}, Player: "player-17", Name: "Ana", At: x.now}
 		if w, ok := x.life.state.claim(&c, x.now); ok {
-			x.index.won(w)
-			x.newest = x.now
+			x.won(w, x.now)
 		}
 	}
 }

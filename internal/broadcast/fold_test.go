@@ -316,6 +316,80 @@ func TestResume(t *testing.T) {
 	lose(c)
 }
 
+// framesOf folds what a subscription has to say now, and returns it.
+func framesOf(t *testing.T, s *Subscription, f *model) []msg {
+	t.Helper()
+	fs, _ := s.feed.collect(nil, false)
+	_, ms := parseEvents(t, s.events(fs))
+	for _, m := range ms {
+		if err := f.apply(m); err != nil {
+			t.Error(err)
+		}
+	}
+	return ms
+}
+
+// TestJoinBetweenClaimAndSweep: a region that is born after a claim of a map
+// that no sweep has opened yet, and before that sweep.
+func TestJoinBetweenClaimAndSweep(t *testing.T) {
+	x := newBenchHub(t, 1, 4)
+	m := *x.maps[0].Map
+	m.Tick, m.Opens = 7, x.now.Add(time.Minute) // by a clock here that is late
+	x.mu.Lock()
+	x.life.state.addMap(&m, x.now)
+	x.maps = []*mapState{x.life.state.find(huntID, 7)}
+	x.mu.Unlock()
+	x.claim(1)
+	s, err := x.Subscribe(Interest{Hunt: huntID, Regions: []cairn.Cell{0}}, Resume{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	f := newModel("")
+	framesOf(t, s, f)
+	x.sweep()
+	framesOf(t, s, f)
+	if mm := f.maps[7]; mm == nil || mm.holders[0] != "player-17" {
+		t.Errorf("got %+v; want the map with its claim", mm)
+	}
+}
+
+// TestResumeInTheMiddleOfASweep: a client that got one of two frames of a
+// sweep gets the other when it comes back.
+func TestResumeInTheMiddleOfASweep(t *testing.T) {
+	x := newBenchHub(t, 1, 2)
+	a, b := x.maps[0].Tiles[0].Cell.Prefix(3), x.maps[0].Tiles[1].Cell.Prefix(3)
+	if a == b {
+		t.Fatalf("both tiles lie in %v", a)
+	}
+	interest := Interest{Hunt: huntID, Regions: []cairn.Cell{a, b}}
+	s, err := x.Subscribe(interest, Resume{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newModel(a.String(), b.String())
+	framesOf(t, s, f)
+	x.claim(2)
+	x.sweep()
+	fs, _ := s.feed.collect(nil, false)
+	if len(fs) != 2 || fs[0].seq != fs[1].seq {
+		t.Fatalf("got %d frames, want two of one sweep", len(fs))
+	}
+	_, ms := parseEvents(t, s.events(fs[:1])) // and then the connection is lost
+	if err := f.apply(ms[0]); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if s, err = x.Subscribe(interest, Resume{x.life.epoch, f.seq}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	framesOf(t, s, f)
+	if got := f.maps[0].holders; len(got) != 2 || f.snaps != 1 {
+		t.Errorf("got holders %v after %d snapshots; want both claims after one", got, f.snaps)
+	}
+}
+
 // TestRingBytes shows that the ring of a busy region is bounded by bytes too.
 func TestRingBytes(t *testing.T) {
 	var r region

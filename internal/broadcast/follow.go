@@ -276,7 +276,7 @@ func (t *tail) mapRecord(body []byte) error {
 	}
 	h.publish()
 	for _, w := range ws {
-		h.index.won(w)
+		h.won(w, now)
 	}
 	return nil
 }
@@ -316,8 +316,7 @@ func (t *tail) fold() {
 	for i := range t.claims {
 		w, ok := st.claim(&t.claims[i], now)
 		if ok && h.life == t.life {
-			h.index.won(w)
-			h.newest = max(h.newest, w.at)
+			h.won(w, now)
 		}
 	}
 	if h.life == t.life {

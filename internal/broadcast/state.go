@@ -102,6 +102,7 @@ type won struct {
 	tile uint32
 	cell cairn.Cell
 	holder
+	first bool // its map was not open yet: the claim opens it
 }
 
 // addMap folds a map, and returns the claims that waited for it. Maps of a
@@ -175,7 +176,9 @@ func (s *state) claim(c *cairn.Claim, now cairn.Instant) (won, bool) {
 		return won{}, false
 	}
 	m.holders[c.Tile] = holder{s.player(c.Player, c.Name), c.At}
-	return won{m, c.Tile, m.Tiles[c.Tile].Cell, m.holders[c.Tile]}, true
+	hm := s.byHunt[c.Hunt]
+	first := hm.opened == 0 || hm.maps[hm.opened-1].Tick < c.Tick
+	return won{m, c.Tile, m.Tiles[c.Tile].Cell, m.holders[c.Tile], first}, true
 }
 
 // player returns the shared record of a player.

@@ -46,8 +46,7 @@ func (h *Hub) sweep() {
 	forgot := false
 	for hunt, hm := range h.life.state.byHunt {
 		held := len(hm.maps)
-		opened, closed := hm.advance(now)
-		h.index.moved(hunt, opened, closed)
+		h.advance(hunt, hm, now)
 		forgot = forgot || len(hm.maps) != held
 	}
 	if forgot {
@@ -69,6 +68,23 @@ func (h *Hub) sweep() {
 		}
 	}
 	h.metrics.sweep.Observe(time.Since(start).Seconds())
+}
+
+// advance moves a hunt's maps on, and tells its regions. h.mu is held.
+func (h *Hub) advance(hunt cairn.HuntID, hm *huntMaps, now cairn.Instant) {
+	opened, closed := hm.advance(now)
+	h.index.moved(hunt, opened, closed)
+}
+
+// won tells the regions of a claim. h.mu is held. A claim opens its map at
+// once, not at the next sweep: a region that is born in between would get the
+// map without the claim.
+func (h *Hub) won(w won, now cairn.Instant) {
+	if w.first {
+		h.advance(w.m.Hunt, h.life.state.byHunt[w.m.Hunt], now)
+	}
+	h.index.won(w)
+	h.newest = max(h.newest, w.at)
 }
 
 // sweepRegions encodes each region that changed and has someone who watches
