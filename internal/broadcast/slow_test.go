@@ -205,6 +205,7 @@ func TestEncodeOnce(t *testing.T) {
 	for i := range cs {
 		cs[i], _ = r.join("u4")
 	}
+	r.until("the snapshots are counted", func() bool { return r.metric("cairn_broadcast_deliveries_total") == n })
 	before := r.metric("cairn_broadcast_encodes_total")
 	sent := r.metric("cairn_broadcast_deliveries_total")
 	r.claim(r.claimOf(m, 0, "ana"))
