@@ -290,7 +290,7 @@ func (c *conn) wrote() {
 		// The client has this long to answer; what it sends is dropped.
 		c.nc.SetReadDeadline(time.Now().Add(closeWithin))
 		if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
-			half.CloseWrite()
+			_ = half.CloseWrite() // whoever is gone shows at the next read
 		}
 	}
 }
@@ -395,7 +395,7 @@ func (c *conn) serve() error {
 		// Until the client has taken the close frame, its bytes must be read:
 		// closing on them would reset the connection.
 		<-c.done
-		io.Copy(io.Discard, c.nc)
+		_, _ = io.Copy(io.Discard, c.nc)
 		c.nc.Close()
 	} else {
 		c.hangUp(endLost, err)
@@ -420,6 +420,6 @@ func refuse(nc net.Conn, err error) {
 		code, reason = 1012, "service restart"
 	}
 	nc.SetWriteDeadline(time.Now().Add(closeWithin))
-	nc.Write(ownFrame(ws.OpClose, ws.NewCloseFrameBody(code, reason)))
+	_, _ = nc.Write(ownFrame(ws.OpClose, ws.NewCloseFrameBody(code, reason)))
 	nc.Close()
 }

@@ -191,8 +191,10 @@ func TestStandings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &wire.Board{BoardKey: wire.BoardKey{Hunt: huntID, Region: c}, Players: len(players), Newest: at, Published: at.Add(7 * time.Millisecond),
-			AsOf: []wire.ShardOffset{{Shard: 1, Offset: eventlog.Offset{Epoch: 1, Seq: 9}}}}
+		b := &wire.Board{
+			BoardKey: wire.BoardKey{Hunt: huntID, Region: c}, Players: len(players), Newest: at, Published: at.Add(7 * time.Millisecond),
+			AsOf: []wire.ShardOffset{{Shard: 1, Offset: eventlog.Offset{Epoch: 1, Seq: 9}}},
+		}
 		for i, p := range players {
 			b.Rows = append(b.Rows, wire.Row{Rank: i + 1, Player: cairn.PlayerID(p), Name: p, Score: cairn.Micro(100 - i), Claims: 1})
 		}

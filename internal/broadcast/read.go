@@ -144,8 +144,9 @@ func (m *message) control(h ws.Header) error {
 
 // closed answers the client's close frame.
 func (m *message) closed(p []byte) error {
-	code, reason := ws.StatusNormalClosure, ""
+	code := ws.StatusNormalClosure
 	if len(p) > 0 {
+		var reason string
 		code, reason = ws.ParseCloseFrameData(p)
 		if err := ws.CheckCloseFrameData(code, reason); err != nil || len(p) == 1 {
 			return m.protocol(ws.ErrProtocolStatusCodeUnknown)

@@ -279,7 +279,7 @@ func TestFoldRefuses(t *testing.T) {
 // Hours that are over are dropped, and what is of them later is not counted.
 func TestFoldDropsHours(t *testing.T) {
 	f := newFold(testRules)
-	at := cairn.Instant(1000 * hour)
+	at := 1000 * hour
 	for i := range 50 {
 		c := cairn.Claim{TileRef: cairn.TileRef{Hunt: "world", Tick: cairn.Tick(i)}, Player: "p", Name: "p", At: at + cairn.Instant(i)*hour, Cell: mustCell("u4xs")}
 		f.testApply(t, testRecord{rec: eventlog.Record{Offset: eventlog.Offset{Epoch: 1, Seq: uint64(i + 1)}}, claims: []cairn.Claim{c}})

@@ -71,11 +71,11 @@ func parseCursor(s string) (cursor, error) {
 	b = b[1:]
 	var v [2]int64
 	for i := range v {
-		n := 0
-		if v[i], n = binary.Varint(b); n <= 0 {
+		x, n := binary.Varint(b)
+		if n <= 0 {
 			return cursor{}, bad
 		}
-		b = b[n:]
+		v[i], b = x, b[n:]
 	}
 	tile, n := binary.Uvarint(b)
 	if n <= 0 || tile > math.MaxUint32 || cairn.ValidHuntID(cairn.HuntID(b[n:])) != nil {

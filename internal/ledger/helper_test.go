@@ -244,7 +244,8 @@ func (b *books) fold(t testing.TB, shard int, r eventlog.Record, s *ShardSums) {
 		}
 		b.Rows[c.TileRef] = Row{
 			c.TileRef, c.Cell.String(), c.Reward, c.Player, c.Name, c.At,
-			cairn.Place{Shard: shard, Epoch: r.Offset.Epoch, Seq: r.Offset.Seq, Index: j}, Settled,
+			cairn.Place{Shard: shard, Epoch: r.Offset.Epoch, Seq: r.Offset.Seq, Index: j},
+			Settled,
 		}
 		s.Entries++
 		s.Rewards += c.Reward

@@ -117,6 +117,9 @@ func TestRewardsIndexed(t *testing.T) {
 		}
 		plan = append(plan, detail)
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	if got := strings.Join(plan, "\n"); len(plan) != 1 || !strings.Contains(got, "USING INDEX entries_player (player=? AND (at,") {
 		t.Errorf("plan:\n%s\nwant one search of entries_player by player and at", got)
 	}

@@ -109,7 +109,7 @@ func (d *claimDecoder) array() {
 	for i := 0; ; i++ {
 		k := d.dec.PeekKind()
 		if k == ']' {
-			d.dec.ReadToken() // was peeked: can't fail
+			_, _ = d.dec.ReadToken() // was peeked: can't fail
 			if i == 0 {
 				d.bad("", "", "the body is an empty array; want 1 to %d bodies", claimsMax)
 			}

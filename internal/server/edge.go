@@ -19,7 +19,6 @@ var (
 	headerNoSniff = []string{"nosniff"}
 	headerNoStore = []string{"no-store"}
 	headerJSON    = []string{"application/json"}
-	headerProblem = []string{"application/problem+json"}
 )
 
 // around wraps a mux with what every request gets: an id, metrics, an access

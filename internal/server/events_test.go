@@ -88,7 +88,9 @@ func TestEvents(t *testing.T) {
 		t.Fatalf("got %v", res)
 	}
 	first := await(t, events, "a snapshot", func(e event) bool { return e.data["type"] == "snapshot" })
-	claimed := func(e event) bool { return e.data["type"] == "delta" && strings.Contains(fmt.Sprint(e.data["claimed"]), "ana") }
+	claimed := func(e event) bool {
+		return e.data["type"] == "delta" && strings.Contains(fmt.Sprint(e.data["claimed"]), "ana")
+	}
 	g.win(m, token)
 	seen := await(t, events, "the claim of tile 0", claimed)
 	if seen.id == "" || first.data["hunt"] != "oslo" {

@@ -3,7 +3,6 @@ package server
 import (
 	"hash/maphash"
 	"math"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -155,15 +154,6 @@ func addressOf(a netip.Addr) (netip.Addr, bool) {
 		}
 	}
 	return a, true
-}
-
-// addressOfConn is address for a connection without a request.
-func addressOfConn(c net.Addr) (netip.Addr, bool) {
-	ta, ok := c.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}, true
-	}
-	return addressOf(ta.AddrPort().Addr())
 }
 
 // retryAfter writes a wait as Retry-After has it: whole seconds, at least one.

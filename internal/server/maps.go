@@ -182,7 +182,7 @@ func (c *mapBodies) get(m *cairn.Map) *mapBody {
 		var zip bytes.Buffer
 		// Fastest: a map is read for seconds, and shrinks to a fifth anyway.
 		zw, _ := gzip.NewWriterLevel(&zip, gzip.BestSpeed) // a level that exists
-		zw.Write(b.json)                                   // to memory: can't fail
+		_, _ = zw.Write(b.json)                            // to memory: can't fail
 		zw.Close()
 		b.zip = zip.Bytes()
 		c.grew(b, len(b.json)+len(b.zip))
@@ -289,7 +289,7 @@ func matches(header, etag string) bool {
 // accepts reports whether an Accept-Encoding takes a coding (RFC 9110,
 // section 12.5.3). What is named counts before "*".
 func accepts(header, coding string) bool {
-	any := false
+	others := false
 	for part := range strings.SplitSeq(header, ",") {
 		name, params, _ := strings.Cut(part, ";")
 		name = strings.TrimSpace(name)
@@ -302,9 +302,9 @@ func accepts(header, coding string) bool {
 		if name != "*" {
 			return takes
 		}
-		any = takes
+		others = takes
 	}
-	return any
+	return others
 }
 
 type puzzleOutput struct {

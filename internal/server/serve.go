@@ -73,6 +73,8 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, opts ServeOptio
 	if err != nil {
 		err = errors.Join(err, srv.Close())
 	}
-	<-served // http.ErrServerClosed
+	if broke := <-served; !errors.Is(broke, http.ErrServerClosed) {
+		err = errors.Join(err, broke)
+	}
 	return err
 }

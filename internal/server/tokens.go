@@ -241,7 +241,7 @@ func (t *tokens) who(token string) (player, *Problem) {
 	}
 	pr := problem(http.StatusUnauthorized, codeToken, "%s", err.Error()).with("WWW-Authenticate", `Bearer realm="cairn"`)
 	if token != "" {
-		pr.with("WWW-Authenticate", `Bearer realm="cairn", error="invalid_token"`)
+		pr = pr.with("WWW-Authenticate", `Bearer realm="cairn", error="invalid_token"`)
 	}
 	return player{}, pr
 }

@@ -29,11 +29,15 @@ func TestDecodeFrame(t *testing.T) {
 		{`{"type":"hello","token":"a.b.c","epoch":"e1","seq":7}`, &HelloFrame{"a.b.c", "e1", 7}},
 		{` { "seq" : 0 , "epoch" : "e" , "type" : "hello" } `, &HelloFrame{Epoch: "e"}},
 		{`{"type":"watch","hunt":"oslo","regions":[]}`, &WatchFrame{Hunt: "oslo"}},
-		{`{"type":"watch","hunt":"oslo","regions":["u4","",  "9q8"],"standings":true}`,
-			&WatchFrame{"oslo", []cairn.Cell{cell(t, "u4"), 0, cell(t, "9q8")}, true}},
+		{
+			`{"type":"watch","hunt":"oslo","regions":["u4","",  "9q8"],"standings":true}`,
+			&WatchFrame{"oslo", []cairn.Cell{cell(t, "u4"), 0, cell(t, "9q8")}, true},
+		},
 		{`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":0}`, &ClaimFrame{ID: "1", Hunt: "oslo", Map: 5}},
-		{`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":4294967295,"claim_id":"c","answer":"a\"\u00e9\ud83d\ude00","token":"t"}`,
-			&ClaimFrame{"1", "oslo", 5, 1<<32 - 1, "c", "a\"é😀", "t"}},
+		{
+			`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":4294967295,"claim_id":"c","answer":"a\"\u00e9\ud83d\ude00","token":"t"}`,
+			&ClaimFrame{"1", "oslo", 5, 1<<32 - 1, "c", "a\"é😀", "t"},
+		},
 		{`{"type":"p\u0069ng"}`, &PingFrame{}},
 	} {
 		got, err := DecodeFrame([]byte(test.in))

@@ -51,15 +51,15 @@ func TestSignInAndClaim(t *testing.T) {
 
 // A tap on the map itself claims, also for one who has yet to sign in.
 func TestTapOnTheMap(t *testing.T) {
-	tapOnTheMap(t, chromium, `.maplibregl-canvas`)
+	tapOnTheMap(chromium, t, `.maplibregl-canvas`)
 }
 
 // Without WebGL there is the same chart on a 2D canvas.
 func TestTapWithoutWebGL(t *testing.T) {
-	tapOnTheMap(t, noWebGL(t), `canvas.ground`)
+	tapOnTheMap(noWebGL(t), t, `canvas.ground`)
 }
 
-func tapOnTheMap(t *testing.T, browser context.Context, canvas string) {
+func tapOnTheMap(browser context.Context, t *testing.T, canvas string) {
 	g := startGame(t, "region: {geohash: u4x}\ntiles_per_map: 40\nmask: none\ntick: 1s\nlifetime: 3m\npuzzles: {tap: 1}\nreward: {min: 1, max: 1, budget: 1000}\n")
 	p := g.open(browser, desk)
 	p.until(`Number($('open-count').innerText) > 0`)
@@ -261,13 +261,13 @@ func TestWrongAnswers(t *testing.T) {
 	g := startGame(t, calmHunt("{echo: 1}"))
 	p := g.open(chromium, phone)
 	me := p.join("Saga")
-	x := p.focusTile("echo")
+	p.focusTile("echo")
 	p.keys("\r")
 	p.until(`$('puzzle-echo').dataset.ready === 'true'`)
 	p.keys("\x1b")
 	p.until(`!$('puzzle') && $('panel-tiles')`)
 
-	x = p.focusTile("echo")
+	x := p.focusTile("echo")
 	p.keys("\r")
 	p.until(`$('puzzle-echo').dataset.ready === 'true'`)
 	_, answer, _ := me.solve(x)

@@ -202,7 +202,7 @@ var appendCases = []testCase{
 				t.Fatalf("Append: %v", err)
 			}
 		}
-		w = e.open(t, log0) // waits for what is in flight
+		e.open(t, log0) // waits for what is in flight
 		seen := make(map[string]bool)
 		for _, r := range data(e.read(t, log0, eventlog.Offset{})) {
 			if seen[string(r.Body)] || string(r.Body) == "zombie" {

@@ -153,7 +153,7 @@ var followCases = []testCase{
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf("%s", recs[0].Body)
+		want := string(recs[0].Body)
 		e.append(t, w, 300)
 		if string(recs[0].Body) != want {
 			t.Errorf("a borrowed body became %q, was %q", recs[0].Body, want)
