@@ -27,7 +27,7 @@ func (s *Server) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	api := s.newAPI(mux, "Cairn, for operators", "Hunts and knobs. Every change is recorded with who and when.")
 	s.routeAdmin(api)
-	serveDocument(mux, "/admin/v1/openapi.json", api)
+	serveOpenAPI(mux, "/admin/v1/openapi.json", api)
 	mux.HandleFunc("GET /healthz", s.getHealth)
 	mux.HandleFunc("GET /readyz", s.getReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))

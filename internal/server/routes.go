@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +11,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/veltrix/cairn/internal/broadcast"
 )
 
 // bearerAuth names the way to sign in, in the API's documents.
@@ -37,17 +41,30 @@ func (s *Server) newAPI(mux *http.ServeMux, title, text string) huma.API {
 	})
 }
 
-// serveDocument serves the API's document. It is encoded once, when all
+// serveOpenAPI serves the API's document. It is encoded once, when all
 // operations are known.
-func serveDocument(mux *http.ServeMux, path string, api huma.API) {
+func serveOpenAPI(mux *http.ServeMux, path string, api huma.API) {
 	doc, err := json.MarshalIndent(api.OpenAPI(), "", " ")
 	if err != nil {
 		panic(fmt.Sprintf("server: OpenAPI document: %v", err)) // of our own types: a defect
 	}
-	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/openapi+json")
-		w.Header().Set("Cache-Control", "no-cache")
-		w.Header().Set("Content-Length", strconv.Itoa(len(doc)))
+	serveDocument(mux, path, "application/openapi+json", doc)
+}
+
+// serveDocument serves a document that stays the same while the process runs.
+func serveDocument(mux *http.ServeMux, path, contentType string, doc []byte) {
+	sum := sha256.Sum256(doc)
+	etag := `"` + hex.EncodeToString(sum[:12]) + `"`
+	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-cache")
+		h.Set("ETag", etag)
+		if matches(r.Header.Get("If-None-Match"), etag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		h.Set("Content-Type", contentType)
+		h.Set("Content-Length", strconv.Itoa(len(doc)))
 		w.Write(doc)
 	})
 }
@@ -83,7 +100,8 @@ func (s *Server) publicHandler() http.Handler {
 	s.routeStandings(api)
 	s.routeClaims(mux, api)
 	s.routeStreams(mux, api)
-	serveDocument(mux, "/v1/openapi.json", api)
+	serveOpenAPI(mux, "/v1/openapi.json", api)
+	serveDocument(mux, "/v1/asyncapi.yaml", "application/vnd.aai.asyncapi+yaml;version=3.0.0", broadcast.AsyncAPI)
 	s.page.register(mux)
 	return s.around(mux, nil)
 }

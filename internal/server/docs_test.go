@@ -1,0 +1,46 @@
+package server
+
+import (
+	"bytes"
+	"net/http"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/veltrix/cairn/internal/broadcast"
+)
+
+// TestAsyncAPI reads the live protocol's document as a client would.
+func TestAsyncAPI(t *testing.T) {
+	g := newGame(t, nil)
+	a := g.get("", "/v1/asyncapi.yaml")
+	if a.status != http.StatusOK || !bytes.Equal(a.body, broadcast.AsyncAPI) {
+		t.Fatalf("got %.200s, want the document", a)
+	}
+	if got, want := a.header.Get("Content-Type"), "application/vnd.aai.asyncapi+yaml;version=3.0.0"; got != want {
+		t.Errorf("Content-Type is %q, want %q", got, want)
+	}
+	var doc struct {
+		AsyncAPI string
+		Channels map[string]struct{ Address string }
+	}
+	if err := yaml.Unmarshal(a.body, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if doc.AsyncAPI != "3.0.0" || doc.Channels["live"].Address != "/v1/live" {
+		t.Errorf("got %+v, want AsyncAPI 3.0.0 with /v1/live", doc)
+	}
+}
+
+// TestDocumentsAreCached asks for the documents again with their tags.
+func TestDocumentsAreCached(t *testing.T) {
+	g := newGame(t, nil)
+	for _, url := range []string{g.public.URL + "/v1/asyncapi.yaml", g.public.URL + "/v1/openapi.json", g.admin.URL + "/admin/v1/openapi.json"} {
+		req := request(t, "GET", url, "", "")
+		etag := g.do(req).header.Get("ETag")
+		req.Header.Set("If-None-Match", etag)
+		if a := g.do(req); etag == "" || a.status != http.StatusNotModified || len(a.body) != 0 || a.header.Get("Cache-Control") != "no-cache" {
+			t.Errorf("%s with its tag %s: got %.100s %v, want 304", url, etag, a, a.header)
+		}
+	}
+}
