@@ -27,7 +27,7 @@ type huntCmd struct {
 
 // An operatorAPI is where the operator's API is.
 type operatorAPI struct {
-	Admin string `help:"The operator's address." default:"http://127.0.0.1:8081" placeholder:"URL"`
+	Admin string `help:"The operator's address." default:"http://127.0.0.1:8081"`
 	Token string `help:"Bearer token, if the address asks for one." placeholder:"TOKEN" name:"admin-token"`
 	JSON  bool   `name:"json" help:"Print JSON."`
 }

@@ -17,7 +17,7 @@ import (
 )
 
 type loadCmd struct {
-	Target      string        `help:"Base URL of the public API." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Target      string        `help:"Base URL of the public API." default:"http://127.0.0.1:8080"`
 	Hunt        string        `help:"Hunt to play. Without it: the first that is live." placeholder:"NAME"`
 	Connections int           `help:"WebSockets that watch all of it." default:"10"`
 	Players     int           `help:"Players that claim." default:"200"`

@@ -22,10 +22,10 @@ import (
 const shardsMax = 64
 
 type upCmd struct {
-	Listen     string        `help:"Players' address." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
-	Admin      string        `help:"Operators' address: hunts, metrics, health, pprof." default:"127.0.0.1:8081" placeholder:"HOST:PORT"`
+	Listen     string        `help:"Players' address." default:"127.0.0.1:8080"`
+	Admin      string        `help:"Operators' address: hunts, metrics, health, pprof." default:"127.0.0.1:8081"`
 	AdminToken string        `help:"Bearer token for operators; required when --admin is not on loopback." placeholder:"TOKEN"`
-	Data       string        `help:"Folder that holds everything: the log, the ledger and the keys." default:"cairn-data" type:"path" placeholder:"DIR"`
+	Data       string        `help:"Folder that holds everything: the log, the ledger and the keys." default:"cairn-data" type:"path"`
 	Hunt       string        `help:"Hunt to start (YAML or JSON); a known name resumes that hunt. Without it: the hunts there are, or a demo." placeholder:"FILE"`
 	Bots       int           `help:"Bots that play along." default:"12"`
 	Guests     bool          `help:"Let players sign themselves in." default:"true" negatable:""`

@@ -17,7 +17,7 @@ import (
 )
 
 type verifyCmd struct {
-	Data string `help:"The data folder of a cairn up that is not running." default:"cairn-data" type:"path" placeholder:"DIR"`
+	Data string `help:"The data folder of a cairn up that is not running." default:"cairn-data" type:"path"`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
