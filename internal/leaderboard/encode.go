@@ -24,8 +24,9 @@ import (
 //	│ SHA-256 of all before (32)
 //
 // Shards, maps, hunts, windows and boards are sorted; players stand in the order
-// of their ranks on the hunt's own board, and the rows of every board in theirs. The boards of a window are in as many lists as it
-// has levels, and one before them, which holds that of the whole hunt.
+// of their ranks on the hunt's own board, and the rows of every board in theirs.
+// The boards of a window are in as many lists as it has levels, and one before
+// them, which holds that of the whole hunt.
 const imageMagic = "CAIRNLB\x02"
 
 func appendOffset(b []byte, o eventlog.Offset) []byte {

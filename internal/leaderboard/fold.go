@@ -48,7 +48,7 @@ type fold struct {
 
 // rules are what decides which regional boards a fold keeps.
 type rules struct {
-	depth int // levels at least, see levelsOf; 0 is none at all
+	depth int // levels at least, see levels; 0 is none at all
 	bound int // of a level, in reckoned bytes
 }
 

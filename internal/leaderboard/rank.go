@@ -7,7 +7,7 @@ import (
 )
 
 // fewMax is how many players a board keeps in a list. Most regional boards
-// have few: such a board takes 56 bytes a player, and no tree.
+// have few: such a board takes 64 bytes a player, and no tree.
 const fewMax = 32
 
 // ranks is the order of the players of one board. The order in which claims

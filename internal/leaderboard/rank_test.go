@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sort"
 	"testing"
 
 	"github.com/tidwall/btree"
@@ -209,6 +211,50 @@ func TestRanksMatchModel(t *testing.T) {
 	})
 }
 
+// Crowds move: into the gaps higher up, so that what they leave runs empty, or,
+// all with one score, one after the other to the end. The tree grows and shrinks
+// at both ends, in the middle and in height, and stays the model's.
+func TestRanksMatchModelWhenCrowdsMove(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r, m := newTree(true), model{}
+		now, moves := cairn.Instant(0), uint64(0)
+		add := func(player uint32, reward cairn.Micro) {
+			now, moves = now+1, moves+1
+			pl := place{seq: moves}
+			r.add(player, reward, now, pl)
+			m.add(player, reward, now, pl)
+		}
+		players := rapid.SampledFrom([]uint32{70, 500, 2200, 5000}).Draw(t, "players")
+		step := rapid.SampledFrom([]cairn.Micro{0, 1000}).Draw(t, "step")
+		for i := range players {
+			add(i, cairn.Micro(i)*step) // each new leaf stays half full
+		}
+		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 3))
+		for range rapid.IntRange(1, 4).Draw(t, "crowds") {
+			order := m.sorted()
+			n := len(order)
+			to := 1 + rnd.IntN(n)
+			from := rnd.IntN(n)
+			crowd := order[from : from+rnd.IntN(n-from)+1]
+			if rapid.Bool().Draw(t, "backward") {
+				slices.Reverse(crowd)
+			}
+			for _, s := range crowd {
+				target := order[rnd.IntN(to)].key.score() + cairn.Micro(rnd.IntN(2))
+				add(s.player, max(0, target-s.key.score()))
+			}
+			if err := r.check(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, s := range m.sorted() {
+			if got := r.rank(s.player); got != i+1 {
+				t.Fatalf("rank of %d: got %d, want %d", s.player, got, i+1)
+			}
+		}
+	})
+}
+
 // A board on which everyone overtakes everyone must give back what it empties.
 func TestRanksStayLinear(t *testing.T) {
 	r := newRanks(true)
@@ -242,53 +288,126 @@ type benchClaim struct {
 	reward cairn.Micro
 }
 
-// benchRanks returns a board on which so many players have ten claims each, and
-// more claims to come. Rewards are as a hunt's are: 100 to 5000.
-func benchRanks(players int) (*ranks, []benchClaim) {
+// fillBoard gives so many players some claims each, in an order that is the
+// same for all boards, and returns more claims to come.
+func fillBoard(board benchBoard, players, each int) []benchClaim {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	claims := make([]benchClaim, 1<<20)
 	for i := range claims {
 		claims[i] = benchClaim{uint32(rnd.IntN(players)), cairn.Micro(100 + rnd.IntN(4901))}
 	}
+	for i := range each * players {
+		board.add(uint32(i%players), claims[i%len(claims)].reward, cairn.Instant(i), place{seq: uint64(i)})
+	}
+	return claims
+}
+
+// benchRanks returns a board on which so many players have ten claims each, and
+// more claims to come.
+func benchRanks(players int) (*ranks, []benchClaim) {
 	r := newRanks(true)
-	for i := range 10 * players {
-		r.add(uint32(i%players), claims[i%len(claims)].reward, cairn.Instant(i), place{seq: uint64(i)})
-	}
-	return r, claims
+	return r, fillBoard(r, players, 10)
 }
 
-var benchPlayers = []int{1000, 131_072, 1_048_576}
+// A benchBoard is what the benchmarks compare: ours, and a peer's.
+type benchBoard interface {
+	add(player uint32, reward cairn.Micro, at cairn.Instant, pl place) (newest bool)
+	rank(player uint32) int
+}
 
-func BenchmarkRanksUpdate(b *testing.B) {
-	for _, players := range benchPlayers {
-		b.Run(fmt.Sprintf("players=%d", players), func(b *testing.B) {
-			r, claims := benchRanks(players)
-			i := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				c := &claims[i&(1<<20-1)]
-				r.add(c.player, c.reward, cairn.Instant(1<<30+i), place{seq: uint64(1<<30 + i)})
-				i++
-			}
-		})
+// A peerBoard is github.com/tidwall/btree, which counts too, with the same key
+// and the same standings, and the hints that it offers.
+type peerBoard struct {
+	tree *btree.BTreeG[*ranked]
+	of   []ranked // by player
+	hint btree.PathHint
+}
+
+func newPeerBoard(players int) *peerBoard {
+	less := func(a, b *ranked) bool { return a.compare(b) < 0 }
+	return &peerBoard{tree: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true}), of: make([]ranked, players)}
+}
+
+func (p *peerBoard) add(player uint32, reward cairn.Micro, at cairn.Instant, pl place) (newest bool) {
+	s := &p.of[player]
+	if s.claims == 0 {
+		*s = ranked{sortKeyOf(reward, at), standing{last: pl, player: player}}
+		newest = true
+	} else {
+		p.tree.DeleteHint(s, &p.hint)
+		s.key, newest = s.key.plus(reward, at, &s.last, pl)
+	}
+	s.claims++
+	p.tree.SetHint(s, &p.hint)
+	return newest
+}
+
+// rank finds the player by a binary search over GetAt: the tree does not tell
+// the rank of a key.
+func (p *peerBoard) rank(player uint32) int {
+	s := &p.of[player]
+	return 1 + sort.Search(p.tree.Len(), func(i int) bool {
+		x, _ := p.tree.GetAt(i)
+		return x.compare(s) >= 0
+	})
+}
+
+// The peer ranks as the board does, so that the two may be compared.
+func TestPeerRanksAlike(t *testing.T) {
+	const players = 500
+	r, peer := newRanks(true), newPeerBoard(players)
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for i := range 20 * players {
+		player, reward, at := rnd.Uint32N(players), cairn.Micro(rnd.IntN(5)), cairn.Instant(rnd.IntN(i+1))
+		pl := place{seq: uint64(i)}
+		r.add(player, reward, at, pl)
+		peer.add(player, reward, at, pl)
+	}
+	for player := range uint32(players) {
+		if got, want := peer.rank(player), r.rank(player); got != want {
+			t.Fatalf("player %d: the peer's rank is %d, want %d", player, got, want)
+		}
 	}
 }
 
-func BenchmarkRanksRank(b *testing.B) {
-	for _, players := range benchPlayers {
-		b.Run(fmt.Sprintf("players=%d", players), func(b *testing.B) {
-			r, claims := benchRanks(players)
-			i, sum := 0, 0
-			b.ReportAllocs()
-			for b.Loop() {
-				sum += r.rank(claims[i&(1<<20-1)].player)
-				i++
-			}
-			if sum == 0 {
-				b.Fatal("no ranks")
-			}
-		})
+// benchBoards runs a benchmark for ours and the peer, next to each other, on
+// boards on which each player has four claims. Rewards are as a hunt's are.
+func benchBoards(b *testing.B, run func(b *testing.B, board benchBoard, claims []benchClaim)) {
+	for _, players := range []int{1000, 131_072, 1_048_576} {
+		for _, impl := range []string{"cairn", "btree"} {
+			b.Run(fmt.Sprintf("players=%d/impl=%s", players, impl), func(b *testing.B) {
+				board := benchBoard(newRanks(true))
+				if impl == "btree" {
+					board = newPeerBoard(players)
+				}
+				claims := fillBoard(board, players, 4)
+				runtime.GC() // what filled it is not the benchmark's to sweep
+				b.ReportAllocs()
+				run(b, board, claims)
+			})
+		}
 	}
+}
+
+// An update is one claim of a player who is on the board.
+func BenchmarkUpdate(b *testing.B) {
+	benchBoards(b, func(b *testing.B, board benchBoard, claims []benchClaim) {
+		for i := 0; b.Loop(); i++ {
+			c := &claims[i%len(claims)]
+			board.add(c.player, c.reward, cairn.Instant(1<<30+i), place{seq: uint64(1<<30 + i)})
+		}
+	})
+}
+
+// A rank is the answer to "where am I".
+func BenchmarkRank(b *testing.B) {
+	benchBoards(b, func(b *testing.B, board benchBoard, claims []benchClaim) {
+		for i := 0; b.Loop(); i++ {
+			if board.rank(claims[i%len(claims)].player) == 0 {
+				b.Fatal("a player without a rank")
+			}
+		}
+	})
 }
 
 func BenchmarkRanksTop100(b *testing.B) {
@@ -300,62 +419,5 @@ func BenchmarkRanksTop100(b *testing.B) {
 		if n != 100 {
 			b.Fatal(n)
 		}
-	}
-}
-
-// The peer: github.com/tidwall/btree, which counts too, with the same key and
-// the same standings, and a hint as it likes them.
-func BenchmarkPeerBtree(b *testing.B) {
-	for _, players := range benchPlayers {
-		_, claims := benchRanks(1000)
-		rnd := rand.New(rand.NewPCG(1, 2))
-		for i := range claims {
-			claims[i].player = uint32(rnd.IntN(players))
-		}
-		at := make([]ranked, players)
-		tr := btree.NewBTreeGOptions(func(a, b *ranked) bool { return a.compare(b) < 0 }, btree.Options{NoLocks: true})
-		add := func(p uint32, reward cairn.Micro, when cairn.Instant) {
-			s := &at[p]
-			if s.claims > 0 {
-				tr.Delete(s)
-			}
-			s.key = sortKeyOf(s.key.score()*cairn.Micro(min(s.claims, 1))+reward, when)
-			s.last.seq = uint64(when)
-			s.player = p
-			s.claims++
-			tr.Set(s)
-		}
-		for i := range 10 * players {
-			add(uint32(i%players), claims[i%len(claims)].reward, cairn.Instant(i))
-		}
-		b.Run(fmt.Sprintf("op=update/players=%d", players), func(b *testing.B) {
-			i := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				c := &claims[i&(1<<20-1)]
-				add(c.player, c.reward, cairn.Instant(1<<30+i))
-				i++
-			}
-		})
-		// It has no rank of a key: a binary search over GetAt finds it.
-		b.Run(fmt.Sprintf("op=rank/players=%d", players), func(b *testing.B) {
-			i := 0
-			for b.Loop() {
-				s := &at[claims[i&(1<<20-1)].player]
-				lo, hi := 0, tr.Len()
-				for lo < hi {
-					mid := (lo + hi) / 2
-					if x, _ := tr.GetAt(mid); x.compare(s) < 0 {
-						lo = mid + 1
-					} else {
-						hi = mid
-					}
-				}
-				if lo == tr.Len() {
-					b.Fatal("not found")
-				}
-				i++
-			}
-		})
 	}
 }

@@ -100,8 +100,9 @@ type inner struct {
 	places [nodeMax]place
 }
 
-// A tree is the order of many players: a counted B+-tree. Wide nodes hold the keys side by side, every node knows its parent and every
-// player its leaf, so that
+// A tree is the order of many players: a counted B+-tree. Wide nodes hold the
+// keys side by side, every node knows its parent and where it is among the kids
+// of that, and every player its leaf, so that
 //
 //   - a player's rank is its position in its leaf plus what stands to the left
 //     on the way up: no key is compared;
