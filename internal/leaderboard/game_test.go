@@ -175,10 +175,20 @@ func (g *game) folded(p *Projection) {
 	})
 }
 
-func (g *game) encode(p *Projection) []byte {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.fold.encode(p.live.genesis)
+// encode returns the encoding of p's fold, between the checkpoints that p takes:
+// there is one cut of a fold at a time.
+func (g *game) encode(p *Projection) (b []byte) {
+	g.t.Helper()
+	until(g.t, "no checkpoint is being taken", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.fold.cut != nil {
+			return false
+		}
+		b = p.fold.encode(p.live.genesis)
+		return true
+	})
+	return b
 }
 
 // fromScratch returns the encoding of a fold of all that was appended, and of
