@@ -52,11 +52,11 @@ func (s *Server) routeAdmin(api huma.API) {
 	}, s.createHunt)
 	huma.Register(api, huma.Operation{
 		OperationID: "list-hunts", Method: http.MethodGet, Path: "/admin/v1/hunts", Tags: []string{"hunts"}, Security: needsPlayer,
-		Summary: "All hunts, drafts too", Errors: []int{401, 403},
+		Summary: "All hunts, drafts too", Errors: []int{400, 401, 403},
 	}, s.listHunts)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-hunt", Method: http.MethodGet, Path: "/admin/v1/hunts/{hunt}", Tags: []string{"hunts"}, Security: needsPlayer,
-		Summary: "One hunt", Errors: []int{401, 403, 404},
+		Summary: "One hunt", Errors: []int{400, 401, 403, 404},
 	}, s.readHunt)
 	huma.Register(api, huma.Operation{
 		OperationID: "change-hunt", Method: http.MethodPatch, Path: "/admin/v1/hunts/{hunt}", Tags: []string{"hunts"}, Security: needsPlayer,
@@ -65,7 +65,7 @@ func (s *Server) routeAdmin(api huma.API) {
 	}, s.changeHunt)
 	huma.Register(api, huma.Operation{
 		OperationID: "knobs", Method: http.MethodGet, Path: "/admin/v1/knobs", Tags: []string{"knobs"}, Security: needsPlayer,
-		Summary: "The live settings; empty is a process's own default", Errors: []int{401, 403},
+		Summary: "The live settings; empty is a process's own default", Errors: []int{400, 401, 403},
 	}, s.readKnobs)
 	huma.Register(api, huma.Operation{
 		OperationID: "change-knobs", Method: http.MethodPatch, Path: "/admin/v1/knobs", Tags: []string{"knobs"}, Security: needsPlayer,
@@ -142,12 +142,13 @@ func operator(ctx huma.Context, next func(huma.Context)) {
 // An adminHunt is a hunt as operators see it.
 type adminHunt struct {
 	HuntBody
-	Changed   string `json:"changed" format:"date-time"`
-	ChangedBy string `json:"changed_by"`
+	State     cairn.State `json:"state" enum:"draft,live,paused,ended"`
+	Changed   string      `json:"changed" format:"date-time"`
+	ChangedBy string      `json:"changed_by"`
 }
 
 func adminHuntOf(h *cairn.HuntStatus) adminHunt {
-	return adminHunt{huntBodyOf(h), h.Changed.String(), h.By}
+	return adminHunt{huntBodyOf(h), h.State, h.Changed.String(), h.By}
 }
 
 // A newHunt documents the body that creates a hunt, which is decoded into a
@@ -168,12 +169,14 @@ type createInput struct {
 	RawBody []byte
 }
 
-type adminHuntOutput struct {
+type adminHuntOutput struct{ Body adminHunt }
+
+type createdOutput struct {
 	Location string `header:"Location"`
 	Body     adminHunt
 }
 
-func (s *Server) createHunt(ctx context.Context, in *createInput) (*adminHuntOutput, error) {
+func (s *Server) createHunt(ctx context.Context, in *createInput) (*createdOutput, error) {
 	var h cairn.Hunt
 	if p := decodeBody(in.RawBody, &h); p != nil {
 		return nil, p
@@ -183,7 +186,7 @@ func (s *Server) createHunt(ctx context.Context, in *createInput) (*adminHuntOut
 	if p != nil {
 		return nil, p
 	}
-	return &adminHuntOutput{Location: "/admin/v1/hunts/" + string(h.Name), Body: adminHuntOf(&st)}, nil
+	return &createdOutput{Location: "/admin/v1/hunts/" + string(h.Name), Body: adminHuntOf(&st)}, nil
 }
 
 // record makes a change and returns its hunt, or the problem.

@@ -35,15 +35,15 @@ func (s *Server) postClaims(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	hunt := cairn.HuntID(r.PathValue("hunt"))
-	if err := cairn.ValidHuntID(hunt); err != nil {
-		unknownHunt(hunt).write(w)
-		return
+	claims := s.rooms.Claims
+	if cairn.ValidHuntID(hunt) != nil {
+		claims = nowhere{} // a name that no hunt can have needs no looking up
 	}
 	addr, counted := address(r)
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.ClaimWithin)
 	defer cancel()
 	if array {
-		s.claimArray(ctx, w, hunt, who, addr, counted, d.bodies)
+		s.claimArray(ctx, w, claims, hunt, who, addr, counted, d.bodies)
 		return
 	}
 	a := attemptOf(hunt, who, &d.bodies[0])
@@ -51,9 +51,26 @@ func (s *Server) postClaims(w http.ResponseWriter, r *http.Request) {
 		writeVerdict(w, &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait}, &a, nil)
 		return
 	}
-	v, err := s.rooms.Claims.Claim(ctx, &a)
+	v, err := claims.Claim(ctx, &a)
 	s.logUndecided(err)
 	writeVerdict(w, &v, &a, err)
+}
+
+// nowhere stands for the claim service of a hunt that can't be: it has no tile.
+type nowhere struct{}
+
+func (nowhere) Claim(context.Context, *cairn.Attempt) (cairn.Verdict, error) {
+	return cairn.Verdict{Outcome: cairn.UnknownTile}, nil
+}
+
+func (nowhere) ClaimAll(_ context.Context, _ []cairn.Attempt, out []claim.Answer) {
+	for i := range out {
+		out[i].Verdict.Outcome = cairn.UnknownTile
+	}
+}
+
+func (nowhere) Lookup(context.Context, cairn.TileRef, cairn.PlayerID) (cairn.Verdict, error) {
+	return cairn.Verdict{Outcome: cairn.UnknownTile}, nil
 }
 
 func attemptOf(hunt cairn.HuntID, who player, c *claimBody) cairn.Attempt {
@@ -83,7 +100,7 @@ func (s *Server) admit(id cairn.PlayerID, addr netip.Addr, counted bool) time.Du
 
 // claimArray answers an array: each attempt on its own, limits included, in
 // the order that they came in.
-func (s *Server) claimArray(ctx context.Context, w http.ResponseWriter, hunt cairn.HuntID, who player, addr netip.Addr, counted bool, bodies []claimBody) {
+func (s *Server) claimArray(ctx context.Context, w http.ResponseWriter, claims Claims, hunt cairn.HuntID, who player, addr netip.Addr, counted bool, bodies []claimBody) {
 	attempts := make([]cairn.Attempt, 0, len(bodies))
 	answers := make([]claim.Answer, len(bodies))
 	throttled := make([]time.Duration, len(bodies))
@@ -93,7 +110,7 @@ func (s *Server) claimArray(ctx context.Context, w http.ResponseWriter, hunt cai
 		}
 	}
 	answers = answers[:len(attempts)]
-	s.rooms.Claims.ClaimAll(ctx, attempts, answers)
+	claims.ClaimAll(ctx, attempts, answers)
 
 	b := append(make([]byte, 0, 256*len(bodies)), '[')
 	next := 0 // the first answer that is not written yet
@@ -196,21 +213,21 @@ func (p *tilePath) ref() cairn.TileRef {
 
 // An outcomeBody documents what appendOutcome writes.
 type outcomeBody struct {
-	Outcome      string         `json:"outcome" enum:"won,gone,wrong,closed,unknown_tile,throttled,pending,unavailable" doc:"How the attempt ended; in an array, unavailable stands for an attempt that was not decided."`
-	Hunt         cairn.HuntID   `json:"hunt"`
-	Map          int64          `json:"map"`
-	Tile         int64          `json:"tile"`
-	ClaimID      string         `json:"claim_id,omitempty" doc:"As it was sent."`
-	Offset       string         `json:"offset,omitempty" doc:"won: the claim's place in the log, opaque."`
-	Reward       *cairn.Micro   `json:"reward,omitempty" doc:"won: micro-units."`
-	At           *cairn.Instant `json:"at,omitempty" doc:"won, gone: when the tile was claimed."`
-	Winner       string         `json:"winner,omitempty" doc:"gone: whose it is."`
-	WinnerName   string         `json:"winner_name,omitempty"`
-	MarginMs     *int64         `json:"margin_ms,omitempty" doc:"gone: how much later this attempt came."`
-	AttemptsLeft *int64         `json:"attempts_left,omitempty" doc:"wrong: tries left on this tile."`
-	Opens        *cairn.Instant `json:"opens,omitempty" doc:"closed: when the map opens or opened."`
-	Closes       *cairn.Instant `json:"closes,omitempty"`
-	RetryAfterMs *int64         `json:"retry_after_ms,omitempty" doc:"throttled, pending, unavailable: when to ask again."`
+	Outcome      string       `json:"outcome" enum:"won,gone,wrong,closed,unknown_tile,throttled,pending,unavailable" doc:"How the attempt ended; unavailable stands for an attempt that was not decided."`
+	Hunt         cairn.HuntID `json:"hunt"`
+	Map          int64        `json:"map" doc:"The map's tick."`
+	Tile         int64        `json:"tile" doc:"The tile's index."`
+	ClaimID      string       `json:"claim_id,omitempty" doc:"As it was sent."`
+	Offset       string       `json:"offset,omitempty" doc:"won: the claim's place in the log, opaque."`
+	Reward       *cairn.Micro `json:"reward,omitempty" doc:"won: micro-units."`
+	At           string       `json:"at,omitempty" format:"date-time" doc:"won, gone: when the tile was claimed."`
+	Winner       string       `json:"winner,omitempty" doc:"gone: whose it is."`
+	WinnerName   string       `json:"winner_name,omitempty" doc:"gone: and their name."`
+	MarginMs     *int64       `json:"margin_ms,omitempty" minimum:"0" doc:"gone: how much later this attempt came."`
+	AttemptsLeft *int64       `json:"attempts_left,omitempty" minimum:"0" doc:"wrong: tries left on this tile."`
+	Opens        string       `json:"opens,omitempty" format:"date-time" doc:"closed: when the map opens or opened."`
+	Closes       string       `json:"closes,omitempty" format:"date-time" doc:"closed: when it closes or closed."`
+	RetryAfterMs *int64       `json:"retry_after_ms,omitempty" minimum:"1" doc:"throttled, pending, unavailable: when to ask again."`
 }
 
 // rawAnswer is an answer that was written by hand: huma sends it as it is.
@@ -227,11 +244,15 @@ func (s *Server) lookup(ctx context.Context, in *tilePath) (*rawAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.ClaimWithin)
 	defer cancel()
 	a := cairn.Attempt{TileRef: in.ref(), Player: who.id}
-	v, err := s.rooms.Claims.Lookup(ctx, a.TileRef, who.id)
+	claims := s.rooms.Claims
+	if cairn.ValidHuntID(in.Hunt) != nil {
+		claims = nowhere{}
+	}
+	v, err := claims.Lookup(ctx, a.TileRef, who.id)
 	switch {
 	case err != nil:
 		s.logUndecided(err)
-		return nil, undecided(err)
+		return nil, undecided(err, &a)
 	case v.Outcome == 0:
 		return nil, problem(http.StatusNotFound, codeUnclaimed, "nobody has claimed that tile")
 	case v.Outcome != cairn.Won && v.Outcome != cairn.Pending:

@@ -135,7 +135,11 @@ func TestOutcomes(t *testing.T) {
 		t.Errorf("the holder's retry heard %v, want %v", again, won)
 	}
 	isProblem(t, g.post(ana, "/v1/hunts/nowhere/claims", `{"map":1,"tile":1}`), http.StatusNotFound, "unknown_tile")
-	isProblem(t, g.post(ana, "/v1/hunts/NOT-A-HUNT/claims", `{"map":1,"tile":1}`), http.StatusNotFound, "unknown_hunt")
+	isProblem(t, g.post(ana, "/v1/hunts/NOT-A-HUNT/claims", `{"map":1,"tile":1}`), http.StatusNotFound, "unknown_tile")
+	if a := g.post(ana, "/v1/hunts/NOT-A-HUNT/claims", `[{"map":1,"tile":1}]`); a.status != http.StatusOK || !strings.Contains(string(a.body), `"unknown_tile"`) {
+		t.Errorf("an array for a hunt that can't be: got %v", a)
+	}
+	isProblem(t, g.get(ana, "/v1/hunts/NOT-A-HUNT/maps/1/tiles/1/claim"), http.StatusNotFound, "unknown_tile")
 }
 
 type answerOf struct{ answer }
@@ -226,7 +230,7 @@ func TestClaimArray(t *testing.T) {
 func TestClaimForm(t *testing.T) {
 	g := newGame(t, nil)
 	_, ana := g.signIn("ana")
-	s := &scripted{}
+	s := &scripted{verdict: cairn.Verdict{Outcome: cairn.UnknownTile}}
 	g.withClaims(s)
 	for _, c := range claimFaults {
 		req := request(t, "POST", g.public.URL+claimsPath(), ana, c.body)

@@ -52,6 +52,8 @@ type game struct {
 	reg    *prometheus.Registry
 	client *http.Client
 
+	doc, adminDoc *apiDoc // every answer is held against these
+
 	mu     sync.Mutex
 	offset time.Duration // of the game's clock from the machine's
 	prev   cairn.Digest
@@ -130,6 +132,7 @@ func newGame(t testing.TB, tune func(*Options)) *game {
 	g.server, err = New(ctx, g.rooms, opts)
 	must(err)
 	g.public, g.admin = httptest.NewServer(g.server.Public()), httptest.NewServer(g.server.Admin())
+	g.doc, g.adminDoc = loadDoc(t, g.public.URL+"/v1/openapi.json"), loadDoc(t, g.admin.URL+"/admin/v1/openapi.json")
 	t.Cleanup(func() {
 		g.server.Drain()
 		hub.Drain(0)
@@ -277,6 +280,13 @@ func (g *game) do(req *http.Request) answer {
 	a := answer{status: res.StatusCode, header: res.Header}
 	if a.body, err = io.ReadAll(res.Body); err != nil {
 		g.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
+	}
+	doc := g.doc
+	if req.URL.Host == strings.TrimPrefix(g.admin.URL, "http://") {
+		doc = g.adminDoc
+	}
+	if err := doc.check(req.Method, req.URL.Path, a); err != nil {
+		g.t.Errorf("%s %s: got %v, which is not as the OpenAPI document says: %v", req.Method, req.URL, a, err)
 	}
 	if bytes.HasPrefix(a.body, []byte("{")) {
 		if err := json.Unmarshal(a.body, &a.json); err != nil {

@@ -45,9 +45,7 @@ func appendOutcome(b []byte, v *cairn.Verdict, a *cairn.Attempt) []byte {
 
 // appendUndecided is appendOutcome for an attempt that ended in an error.
 func appendUndecided(b []byte, a *cairn.Attempt) []byte {
-	b = append(b, `"outcome":"`+outcomeUnavailable+`"`...)
-	b = appendRef(b, a)
-	b = append(b, `,"detail":"the tile's shard can't decide now; try again"`...)
+	b = appendRef(append(b, `"outcome":"`+outcomeUnavailable+`"`...), a)
 	return appendWait(b, claim.RetryAfter)
 }
 
@@ -83,7 +81,7 @@ func waitOf(d time.Duration) time.Duration {
 func writeVerdict(w http.ResponseWriter, v *cairn.Verdict, a *cairn.Attempt, err error) {
 	b := make([]byte, 0, 512)
 	if err != nil {
-		undecided(err).write(w)
+		undecided(err, a).write(w)
 		return
 	}
 	h := w.Header()
@@ -135,10 +133,11 @@ func closedDetail(v *cairn.Verdict) string {
 }
 
 // undecided returns the problem of an attempt that ended in an error.
-func undecided(err error) *Problem {
+func undecided(err error, a *cairn.Attempt) *Problem {
 	p := problem(http.StatusServiceUnavailable, "", "the tile's shard can't decide now; try again")
 	if !errors.Is(err, claim.ErrUnavailable) {
 		p.Detail = "the claim service can't be reached; try again"
 	}
+	p.extra = appendUndecided(make([]byte, 0, 160), a)
 	return p.with("Retry-After", retryAfter(claim.RetryAfter))
 }

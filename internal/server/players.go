@@ -104,10 +104,22 @@ type rewardsInput struct {
 
 type rewardsOutput struct {
 	Body struct {
-		Rewards []ledger.Entry `json:"rewards" doc:"Newest first."`
-		Next    string         `json:"next,omitempty" doc:"The cursor of the next page; absent on the last."`
-		Balance cairn.Micro    `json:"balance" doc:"The sum of all entries, in micro-units."`
+		Rewards []rewardEntry `json:"rewards" doc:"Newest first."`
+		Next    string        `json:"next,omitempty" doc:"The cursor of the next page; absent on the last."`
+		Balance cairn.Micro   `json:"balance" doc:"The sum of all entries, in micro-units."`
 	}
+}
+
+// A rewardEntry is a ledger.Entry in the API's words.
+type rewardEntry struct {
+	Hunt    cairn.HuntID `json:"hunt"`
+	Map     cairn.Tick   `json:"map" doc:"The map's tick."`
+	Tile    uint32       `json:"tile" doc:"The tile's index."`
+	Geohash string       `json:"geohash"`
+	Reward  cairn.Micro  `json:"reward" doc:"Micro-units."`
+	At      string       `json:"at" format:"date-time" doc:"When the tile was claimed."`
+	Offset  string       `json:"offset" doc:"The claim's place in the log, as the claim's answer had it."`
+	State   ledger.State `json:"state" enum:"settled,paid" doc:"settled: it counts in the balance; paid: and was paid out."`
 }
 
 // getRewards pages through what the player earned.
@@ -125,9 +137,9 @@ func (s *Server) getRewards(ctx context.Context, in *rewardsInput) (*rewardsOutp
 		return nil, s.failed("balance", err)
 	}
 	out := &rewardsOutput{}
-	out.Body.Rewards, out.Body.Next, out.Body.Balance = entries, next, balance
-	if entries == nil {
-		out.Body.Rewards = []ledger.Entry{}
+	out.Body.Rewards, out.Body.Next, out.Body.Balance = make([]rewardEntry, 0, len(entries)), next, balance
+	for _, e := range entries {
+		out.Body.Rewards = append(out.Body.Rewards, rewardEntry{e.Hunt, e.Map, e.Tile, e.Geohash, e.Reward, e.At.String(), e.Offset, e.State})
 	}
 	return out, nil
 }

@@ -65,6 +65,7 @@ type Field struct {
 // A Problem is every answer that is not a success: RFC 9457, with a stable
 // code. Its type is about:blank, so the title is the status' own phrase.
 type Problem struct {
+	Type   string  `json:"type" enum:"about:blank" doc:"The status says what kind of problem it is, and code which."`
 	Title  string  `json:"title" doc:"The status' phrase."`
 	Status int     `json:"status" doc:"The HTTP status."`
 	Code   string  `json:"code" doc:"What happened, as a word that never changes."`
@@ -86,7 +87,7 @@ func problem(status int, code, format string, args ...any) *Problem {
 	if len(args) > 0 {
 		detail = fmt.Sprintf(format, args...)
 	}
-	return &Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
+	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }
 
 // badFields returns the 400 that names fields, of which there is at least one.
@@ -159,8 +160,8 @@ func (p *Problem) ContentType(string) string { return "application/problem+json"
 
 // appendJSON appends p as JSON, extra members included.
 func (p *Problem) appendJSON(b []byte) []byte {
-	b = append(b, `{"type":"about:blank","title":`...)
-	b = appendText(b, p.Title)
+	b = appendText(append(b, `{"type":`...), p.Type)
+	b = appendText(append(b, `,"title":`...), p.Title)
 	b = strconv.AppendInt(append(b, `,"status":`...), int64(p.Status), 10)
 	b = appendText(append(b, `,"code":`...), p.Code)
 	b = appendText(append(b, `,"detail":`...), p.Detail)
@@ -210,7 +211,8 @@ func appendText[S ~string](b []byte, s S) []byte {
 // problemsOfHuma makes huma write its own refusals as Problems. huma keeps
 // this in variables of its package, so it is done once for the process.
 var problemsOfHuma = sync.OnceFunc(func() {
-	huma.ValidateStrictCasing = true // "Name" is not "name": it is unknown
+	huma.DefaultArrayNullable = false // no list is ever null here
+	huma.ValidateStrictCasing = true  // "Name" is not "name": it is unknown
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		return fromHuma(status, msg, errs)
 	}

@@ -1,94 +1,13 @@
 package server
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"reflect"
-	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/veltrix/cairn/internal/broadcast"
 )
-
-// bearerAuth names the way to sign in, in the API's documents.
-const bearerAuth = "bearer"
-
-var needsPlayer = []map[string][]string{{bearerAuth: {}}}
-
-// newAPI returns a huma API on mux that speaks the words of this package.
-func (s *Server) newAPI(mux *http.ServeMux, title, text string) huma.API {
-	version := s.opts.Version
-	if version == "" {
-		version = "0"
-	}
-	return humago.New(mux, huma.Config{
-		OpenAPI: &huma.OpenAPI{
-			OpenAPI: "3.1.0",
-			Info:    &huma.Info{Title: title, Version: version, Description: text},
-			Components: &huma.Components{
-				Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
-				SecuritySchemes: map[string]*huma.SecurityScheme{bearerAuth: {Type: "http", Scheme: "bearer", BearerFormat: "JWT"}},
-			},
-		},
-		Formats:                      map[string]huma.Format{"application/json": strictJSON, "json": strictJSON},
-		DefaultFormat:                "application/json",
-		RejectUnknownQueryParameters: true,
-	})
-}
-
-// serveOpenAPI serves the API's document. It is encoded once, when all
-// operations are known.
-func serveOpenAPI(mux *http.ServeMux, path string, api huma.API) {
-	doc, err := json.MarshalIndent(api.OpenAPI(), "", " ")
-	if err != nil {
-		panic(fmt.Sprintf("server: OpenAPI document: %v", err)) // of our own types: a defect
-	}
-	serveDocument(mux, path, "application/openapi+json", doc)
-}
-
-// serveDocument serves a document that stays the same while the process runs.
-func serveDocument(mux *http.ServeMux, path, contentType string, doc []byte) {
-	sum := sha256.Sum256(doc)
-	etag := `"` + hex.EncodeToString(sum[:12]) + `"`
-	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Cache-Control", "no-cache")
-		h.Set("ETag", etag)
-		if matches(r.Header.Get("If-None-Match"), etag) {
-			w.WriteHeader(http.StatusNotModified)
-			return
-		}
-		h.Set("Content-Type", contentType)
-		h.Set("Content-Length", strconv.Itoa(len(doc)))
-		w.Write(doc)
-	})
-}
-
-// answers describes an operation's answers: a success of type T, and problems.
-func answers[T any](api huma.API, status int, what string, problems ...int) map[string]*huma.Response {
-	reg := api.OpenAPI().Components.Schemas
-	rs := map[string]*huma.Response{strconv.Itoa(status): {
-		Description: what,
-		Content:     map[string]*huma.MediaType{"application/json": {Schema: reg.Schema(reflect.TypeFor[T](), true, "")}},
-	}}
-	addProblems(api, rs, problems...)
-	return rs
-}
-
-func addProblems(api huma.API, rs map[string]*huma.Response, problems ...int) {
-	schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")
-	for _, status := range problems {
-		rs[strconv.Itoa(status)] = &huma.Response{
-			Description: http.StatusText(status),
-			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
-		}
-	}
-}
 
 // publicHandler builds the players' routes and their document.
 func (s *Server) publicHandler() http.Handler {
@@ -110,12 +29,12 @@ func (s *Server) routePlayers(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "sign-in", Method: http.MethodPost, Path: "/v1/players", Tags: []string{"players"},
 		Summary: "Sign in as a guest", DefaultStatus: http.StatusCreated, MaxBodyBytes: bodyBytesMax,
-		Middlewares: huma.Middlewares{s.guestLimit, jsonBody}, Errors: []int{400, 403, 413, 415, 429},
+		Middlewares: huma.Middlewares{s.guestLimit, jsonBody}, Errors: []int{400, 403, 408, 413, 415, 429},
 	}, s.postPlayer)
 	huma.Register(api, huma.Operation{
 		OperationID: "my-rewards", Method: http.MethodGet, Path: "/v1/players/me/rewards", Tags: []string{"players"},
 		Summary: "What I earned", Security: needsPlayer,
-		Middlewares: huma.Middlewares{s.signedIn}, Errors: []int{400, 401},
+		Middlewares: huma.Middlewares{s.signedIn}, Errors: []int{400, 401, 503},
 	}, s.getRewards)
 }
 
@@ -131,6 +50,7 @@ func (s *Server) routeHunts(api huma.API) {
 	mapAnswers := func() map[string]*huma.Response {
 		rs := answers[mapJSON](api, http.StatusOK, "The map.", 400, 404)
 		rs["304"] = &huma.Response{Description: "The client has it."}
+		cached(rs, "Vary")
 		return rs
 	}
 	huma.Register(api, huma.Operation{
@@ -149,10 +69,20 @@ func (s *Server) routeHunts(api huma.API) {
 	}, s.getPuzzle)
 }
 
+// cached notes the headers of answers that a client may keep.
+func cached(rs map[string]*huma.Response, more ...string) {
+	for _, status := range []string{"200", "304"} {
+		for _, name := range append([]string{"ETag", "Cache-Control"}, more...) {
+			sends(rs[status], name, "See RFC 9110 and RFC 9111.")
+		}
+	}
+}
+
 func (s *Server) routeStandings(api huma.API) {
 	boardAnswers := func() map[string]*huma.Response {
 		rs := answers[standingsBody](api, http.StatusOK, "The rows.", 400, 404)
 		rs["304"] = &huma.Response{Description: "Nothing changed."}
+		cached(rs)
 		return rs
 	}
 	huma.Register(api, huma.Operation{
@@ -172,15 +102,19 @@ func (s *Server) routeClaims(mux *http.ServeMux, api huma.API) {
 	outcome := reg.Schema(reflect.TypeFor[outcomeBody](), true, "")
 	body := reg.Schema(reflect.TypeFor[claimJSON](), true, "")
 	few, many := 1, claimsMax
-	won := answers[outcomeBody](api, http.StatusOK, "Won; or, for an array, an outcome each.")
+	won := answers[outcomeBody](api, http.StatusOK, "Won; or, for an array, an outcome each.", 400, 401, 408, 413, 415)
 	won["200"].Content["application/json"].Schema = &huma.Schema{OneOf: []*huma.Schema{outcome, {Type: huma.TypeArray, Items: outcome}}}
-	pending := answers[outcomeBody](api, http.StatusAccepted, "Pending: ask how it ended at Location.")
-	won["202"] = pending["202"]
-	addProblems(api, won, 400, 401, 404, 408, 409, 410, 413, 415, 422, 429, 503)
-	won["409"].Description = "gone: winner, winner_name and margin_ms say to whom, and by how much."
-	won["422"].Description = "wrong: attempts_left says how many tries are left."
-	won["410"].Description = "closed: the tile's map is not open."
-	won["404"].Description = "unknown_tile, or unknown_hunt."
+	pending := answers[outcomeBody](api, http.StatusAccepted, "Pending: ask how it ended at Location.")["202"]
+	sends(pending, "Location", "Where the claim's end is told.")
+	won["202"] = pending
+	claimProblems(api, won, map[int]string{
+		404: "unknown_tile: no such hunt, map or tile.",
+		409: "gone: winner, winner_name and margin_ms say to whom, and by how much.",
+		410: "closed: the tile's map is not open.",
+		422: "wrong: attempts_left says how many tries are left.",
+		429: "throttled: too many tries.",
+		503: "unavailable: nothing was decided. Try again.",
+	})
 	mux.HandleFunc("POST /v1/hunts/{hunt}/claims", s.postClaims)
 	api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "claim", Method: http.MethodPost, Path: "/v1/hunts/{hunt}/claims", Tags: []string{"claims"},
@@ -192,9 +126,17 @@ func (s *Server) routeClaims(mux *http.ServeMux, api huma.API) {
 		}}},
 		Responses: won,
 	})
-	settled := answers[outcomeBody](api, http.StatusOK, "Won.")
-	settled["202"] = pending["202"]
-	addProblems(api, settled, 400, 401, 404, 409, 503)
+	settled := answers[outcomeBody](api, http.StatusOK, "Won.", 400, 401, 404)
+	settled["202"] = answers[outcomeBody](api, http.StatusAccepted, "Pending: ask again.")["202"]
+	plain := settled["404"].Content["application/problem+json"].Schema
+	claimProblems(api, settled, map[int]string{
+		404: "unclaimed: nobody holds the tile; or unknown_tile.",
+		409: "gone: another holds the tile.",
+		410: "closed: the map closed too long ago for this to be known; what was won is in the rewards.",
+		503: "unavailable: it can't be told now. Try again.",
+	})
+	either := settled["404"].Content["application/problem+json"]
+	either.Schema = &huma.Schema{OneOf: []*huma.Schema{plain, either.Schema}}
 	huma.Register(api, huma.Operation{
 		OperationID: "my-claim", Method: http.MethodGet, Path: "/v1/hunts/{hunt}/maps/{tick}/tiles/{index}/claim", Tags: []string{"claims"},
 		Summary: "How my claim of a tile ended", Security: needsPlayer, Responses: settled,
@@ -206,7 +148,7 @@ var huntParam = &huma.Param{Name: "hunt", In: "path", Required: true, Descriptio
 
 // A claimJSON documents what a claimDecoder takes.
 type claimJSON struct {
-	Map     int64  `json:"map" minimum:"0" doc:"The map's tick."`
+	Map     int64  `json:"map" minimum:"0" maximum:"9007199254740991" doc:"The map's tick."`
 	Tile    int64  `json:"tile" minimum:"0" maximum:"65535" doc:"The tile's index."`
 	ClaimID string `json:"claim_id,omitempty" maxLength:"64" doc:"Yours, at most 64 bytes; comes back with the outcome."`
 	Answer  string `json:"answer,omitempty" maxLength:"256" doc:"To the puzzle; none for tap."`

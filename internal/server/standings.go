@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/wire"
 )
 
@@ -71,8 +72,9 @@ type standingsOutput struct {
 type standingsBody struct {
 	Hunt    cairn.HuntID      `json:"hunt"`
 	Window  string            `json:"window" enum:"hunt,hour"`
+	Hour    string            `json:"hour,omitempty" format:"date-time" doc:"hour: when it began."`
 	Region  string            `json:"region"`
-	AsOf    map[string]string `json:"as_of" doc:"By shard, the record of its log up to which these standings are a fold."`
+	AsOf    map[string]string `json:"as_of" doc:"By shard's log (s03 is shard 3), the record up to which these standings are a fold."`
 	LagMs   int64             `json:"lag_ms" doc:"How old the standings are; 0 when nothing is missing."`
 	Players int               `json:"players" doc:"How many have a rank."`
 	Rows    []rowBody         `json:"rows"`
@@ -135,15 +137,17 @@ func (s *Server) standingsAnswer(b *wire.Board, ifNoneMatch string) *standingsOu
 func appendRows(b []byte, x *wire.Board) []byte {
 	b = appendText(append(b, `"hunt":`...), x.Hunt)
 	b = appendText(append(b, `,"window":`...), x.Window.String())
+	if x.Window == wire.WindowHour {
+		b = appendTime(append(b, `,"hour":`...), cairn.Instant(x.Hour*hourMicros))
+	}
 	b = appendText(append(b, `,"region":`...), x.Region.String())
 	b = append(b, `,"as_of":{`...)
 	for i, o := range x.AsOf {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = strconv.AppendInt(append(b, '"'), int64(o.Shard), 10)
-		b = append(append(b, `":"`...), o.Offset.String()...)
-		b = append(b, '"')
+		b = append(appendText(b, eventlog.Shard(o.Shard)), ':')
+		b = appendText(b, o.Offset.String())
 	}
 	b = strconv.AppendInt(append(b, `},"players":`...), int64(x.Players), 10)
 	b = append(b, `,"rows":[`...)
