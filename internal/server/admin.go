@@ -36,7 +36,7 @@ func (s *Server) adminHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return s.around(mux, s.mayOperate)
+	return s.around(mux, func(_ http.ResponseWriter, r *http.Request) *Problem { return s.mayOperate(r) })
 }
 
 func (s *Server) routeAdmin(api huma.API) {

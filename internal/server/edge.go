@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -23,7 +24,8 @@ var (
 
 // around wraps a mux with what every request gets: an id, metrics, an access
 // log, answers to panics, and problems where the mux would write plain text.
-func (s *Server) around(mux *http.ServeMux, check func(*http.Request) *Problem) http.Handler {
+// first, if it is not nil, may set headers, and refuse a request.
+func (s *Server) around(mux *http.ServeMux, first func(http.ResponseWriter, *http.Request) *Problem) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now() // a duration, not a time of day: not the clock of Options
 		s.metrics.inFlight.Inc()
@@ -45,8 +47,8 @@ func (s *Server) around(mux *http.ServeMux, check func(*http.Request) *Problem) 
 			}
 		}()
 		p := saneURL(r)
-		if p == nil && check != nil {
-			p = check(r)
+		if p == nil && first != nil {
+			p = first(w, r)
 		}
 		if p != nil {
 			p.write(resp)
@@ -76,6 +78,11 @@ func (s *Server) recovered(v any, resp *response, id string) {
 func saneURL(r *http.Request) *Problem {
 	if !utf8.ValidString(r.URL.Path) {
 		return badFields(Field{In: "path", Message: "the path is not UTF-8"})
+	}
+	// The mux would redirect to the path that it takes this for.
+	if p := r.URL.EscapedPath(); strings.Contains(p, "//") || strings.Contains(p, "/./") || strings.Contains(p, "/../") ||
+		strings.HasSuffix(p, "/.") || strings.HasSuffix(p, "/..") {
+		return nothingAt(r)
 	}
 	if r.URL.RawQuery == "" {
 		return nil
@@ -145,10 +152,18 @@ func (w *response) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+func nothingAt(r *http.Request) *Problem {
+	return problem(http.StatusNotFound, codeNotFound, "there is nothing at %s", cut(r.URL.Path, 120))
+}
+
 // refuse answers for the mux.
 func (w *response) refuse(status int) {
-	p := problem(http.StatusNotFound, codeNotFound, "there is nothing at %s", cut(w.r.URL.Path, 120))
+	p := nothingAt(w.r)
 	if status == http.StatusMethodNotAllowed {
+		if w.r.Method == http.MethodOptions {
+			w.options(w.Header().Get("Allow"))
+			return
+		}
 		p = problem(status, codeMethod, "%s can't be done to %s; want %s", cut(w.r.Method, 20), cut(w.r.URL.Path, 120), w.Header().Get("Allow"))
 	}
 	// The mux may have set headers for its own body.

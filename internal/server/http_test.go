@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/veltrix/cairn"
 )
 
 func TestUnknownRoutes(t *testing.T) {
@@ -27,6 +29,14 @@ func TestUnknownRoutes(t *testing.T) {
 		{"POST", "/", 405, "method_not_allowed", "GET, HEAD"},
 		{"GET", "/metrics", 404, "not_found", ""},
 		{"GET", "/admin/v1/hunts", 404, "not_found", ""},
+		{"GET", "/v1//hunts", 404, "not_found", ""},
+		{"POST", "/v1//players", 404, "not_found", ""},
+		{"GET", "/v1/./hunts", 404, "not_found", ""},
+		{"GET", "/v1/hunts/..", 404, "not_found", ""},
+		{"GET", "/v1/players/../hunts", 404, "not_found", ""},
+		{"GET", "//", 404, "not_found", ""},
+		{"GET", "/v1/hunts/%2e%2e", 404, "unknown_hunt", ""},
+		{"OPTIONS", "/nowhere", 404, "not_found", ""},
 		{"GET", "/v1/hunts/%FF", 400, "invalid", ""},
 		{"GET", "/v1/hunts?%zz", 400, "invalid", ""},
 		{"GET", "/v1/hunts?a=%ff", 400, "invalid", ""},
@@ -36,6 +46,72 @@ func TestUnknownRoutes(t *testing.T) {
 		if got := a.header.Get("Allow"); got != c.allow {
 			t.Errorf("%s %s: Allow is %q, want %q", c.method, c.path, got, c.allow)
 		}
+	}
+}
+
+// TestOptions asks what can be done to a path.
+func TestOptions(t *testing.T) {
+	g := newGame(t, nil)
+	for path, allow := range map[string]string{
+		"/": "GET, HEAD, OPTIONS", "/v1/hunts": "GET, HEAD, OPTIONS", "/v1/players": "POST, OPTIONS", claimsPath(): "POST, OPTIONS",
+	} {
+		req := request(t, "OPTIONS", g.public.URL+path, "", "")
+		req.Header.Set("Origin", "https://evil.example")
+		req.Header.Set("Access-Control-Request-Method", "POST")
+		a := g.do(req)
+		if a.status != http.StatusNoContent || a.header.Get("Allow") != allow || len(a.body) > 0 || a.header.Get("Content-Type") != "" {
+			t.Errorf("%s: got %v %v, want 204 and Allow: %s", path, a, a.header, allow)
+		}
+		for name := range a.header {
+			if strings.HasPrefix(name, "Access-Control-") {
+				t.Errorf("%s: got %s for a page that may not call", path, name)
+			}
+		}
+	}
+}
+
+// TestCORS has pages of other origins call.
+func TestCORS(t *testing.T) {
+	for name, c := range map[string]struct {
+		origins      []string
+		origin, want string
+		vary         bool
+	}{
+		"listed":   {[]string{"https://play.example"}, "https://play.example", "https://play.example", true},
+		"unlisted": {[]string{"https://play.example"}, "https://evil.example", "", true},
+		"no page":  {[]string{"https://play.example"}, "", "", true},
+		"any":      {[]string{"*"}, "https://evil.example", "*", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGame(t, func(o *Options) { o.Origins = c.origins })
+			m := g.openMap(0, cairn.Tap)
+			for _, path := range []string{"/v1/hunts", "/v1/hunts/oslo/maps/" + m.Tick.String(), "/v1/hunts/nowhere", claimsPath(), "/"} {
+				req := request(t, "GET", g.public.URL+path, "", "")
+				if path == claimsPath() {
+					req.Method = "OPTIONS"
+					req.Header.Set("Access-Control-Request-Method", "POST")
+				}
+				if c.origin != "" {
+					req.Header.Set("Origin", c.origin)
+				}
+				a := g.do(req)
+				h := a.header
+				if got := h.Get("Access-Control-Allow-Origin"); got != c.want || slices.Contains(h.Values("Vary"), "Origin") != c.vary {
+					t.Errorf("%s: got Access-Control-Allow-Origin %q, Vary %q; want %q, Origin %v", path, got, h.Values("Vary"), c.want, c.vary)
+				}
+				if req.Method == "OPTIONS" {
+					if got := h.Get("Access-Control-Allow-Methods"); strings.Contains(got, "POST") != (c.want != "") ||
+						strings.Contains(h.Get("Access-Control-Allow-Headers"), "Authorization") != (c.want != "") {
+						t.Errorf("the preflight: got %v", h)
+					}
+				} else if strings.Contains(h.Get("Access-Control-Expose-Headers"), "Retry-After") != (c.want != "") {
+					t.Errorf("%s: got %v", path, h)
+				}
+			}
+			if a := g.get("", "/v1/hunts/oslo/maps/"+m.Tick.String()); !slices.Contains(a.header.Values("Vary"), "Accept-Encoding") {
+				t.Errorf("a map does not vary by its coding: %v", a.header)
+			}
+		})
 	}
 }
 

@@ -97,10 +97,8 @@ func (s *Server) originAllowed(r *http.Request) bool {
 	if origin == "" {
 		return true
 	}
-	for _, o := range s.opts.Origins {
-		if o == "*" || strings.EqualFold(o, origin) {
-			return true
-		}
+	if s.listed(origin) {
+		return true
 	}
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)

@@ -226,12 +226,12 @@ type MapHeaders struct {
 
 type mapOutput struct {
 	Status          int
-	ContentType     string `header:"Content-Type"`
-	ContentEncoding string `header:"Content-Encoding"`
-	ContentLength   string `header:"Content-Length"`
-	Vary            string `header:"Vary"`
-	ETag            string `header:"ETag"`
-	CacheControl    string `header:"Cache-Control"`
+	ContentType     string   `header:"Content-Type"`
+	ContentEncoding string   `header:"Content-Encoding"`
+	ContentLength   string   `header:"Content-Length"`
+	Vary            []string `header:"Vary"` // a list, so that huma adds to what is there
+	ETag            string   `header:"ETag"`
+	CacheControl    string   `header:"Cache-Control"`
 	Body            []byte
 }
 
@@ -262,7 +262,7 @@ func (s *Server) getMap(_ context.Context, in *mapInput) (*mapOutput, error) {
 
 func (s *Server) mapAnswer(m *cairn.Map, h *MapHeaders, cache string) *mapOutput {
 	b := s.bodies.get(m)
-	out := &mapOutput{Status: http.StatusOK, ETag: b.etag, CacheControl: cache, Vary: "Accept-Encoding"}
+	out := &mapOutput{Status: http.StatusOK, ETag: b.etag, CacheControl: cache, Vary: []string{"Accept-Encoding"}}
 	if matches(h.IfNoneMatch, b.etag) {
 		out.Status = http.StatusNotModified
 		return out

@@ -22,7 +22,10 @@ func (s *Server) publicHandler() http.Handler {
 	serveOpenAPI(mux, "/v1/openapi.json", api)
 	serveDocument(mux, "/v1/asyncapi.yaml", "application/vnd.aai.asyncapi+yaml;version=3.0.0", broadcast.AsyncAPI)
 	s.page.register(mux)
-	return s.around(mux, nil)
+	return s.around(mux, func(w http.ResponseWriter, r *http.Request) *Problem {
+		s.cors(w, r)
+		return nil
+	})
 }
 
 func (s *Server) routePlayers(api huma.API) {

@@ -79,7 +79,7 @@ type Options struct {
 	TokenKey []byte  // signs guests' tokens, at least 32 bytes; required with Guests
 	Issuer   *Issuer // whose other tokens are taken; nil means nobody's
 
-	Origins []string // other origins whose pages may open /v1/live, such as https://play.example; "*" is any
+	Origins []string // other origins whose pages may call and open /v1/live, such as https://play.example; "*" is any
 	Page    fs.FS    // the player page, rooted where index.html is; nil means none
 	Limits  Limits
 
