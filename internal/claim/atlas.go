@@ -31,6 +31,7 @@ type mapKey struct {
 type atlas struct {
 	hunts   cairn.Hunts
 	layouts map[mapKey]*Layout // closed less than Memory ago
+	maps    eventlog.Offset    // of the newest record of the maps log that is in it
 	next    chan struct{}      // closed when a newer atlas is there
 }
 
@@ -122,6 +123,25 @@ func absent(h *cairn.HuntStatus, tick cairn.Tick, now cairn.Instant, v *cairn.Ve
 	return true
 }
 
+// awaitMaps waits until the atlas has all that the maps log holds now.
+func (s *Service) awaitMaps(ctx context.Context) error {
+	head, err := s.store.Status(ctx, eventlog.Maps)
+	if err != nil {
+		return err
+	}
+	for {
+		at := s.atlas.Load()
+		if !at.maps.Less(head.Last) {
+			return nil
+		}
+		select {
+		case <-at.next:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // follow folds a log from the oldest record that matters until ctx ends, and
 // sends on caught once it has folded what was there when it began.
 func (s *Service) follow(ctx context.Context, name eventlog.Name, fold func(*atlas, *eventlog.Record) error, caught chan<- struct{}) error {
@@ -155,7 +175,7 @@ func (s *Service) foldAll(recs []eventlog.Record, fold func(*atlas, *eventlog.Re
 	s.foldMu.Lock()
 	defer s.foldMu.Unlock()
 	old := s.atlas.Load()
-	at := &atlas{hunts: old.hunts.Clone(), layouts: maps.Clone(old.layouts), next: make(chan struct{})}
+	at := &atlas{hunts: old.hunts.Clone(), layouts: maps.Clone(old.layouts), maps: old.maps, next: make(chan struct{})}
 	for i := range recs {
 		if err := fold(at, &recs[i]); err != nil {
 			return fmt.Errorf("record %v: %w", recs[i].Offset, err)
@@ -189,6 +209,7 @@ func (s *Service) foldMaps() func(*atlas, *eventlog.Record) error {
 		if first {
 			first, fold.Trimmed = false, r.Kind != eventlog.Genesis
 		}
+		at.maps = r.Offset
 		if r.Kind != eventlog.Data {
 			return nil
 		}

@@ -52,6 +52,10 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		Help: "Attempts waiting for the loop of their shard.",
 	}, func() float64 { return float64(s.queued()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "cairn_claim_shards_served",
+		Help: "Shards that this process owns and serves.",
+	}, func() float64 { return float64(s.serving()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "cairn_claim_maps",
 		Help: "Maps remembered: open, about to open, or closed not long ago.",
 	}, func() float64 { return float64(len(s.atlas.Load().layouts)) })
@@ -76,6 +80,16 @@ func (s *Service) queued() (n int) {
 		sh.mu.Lock()
 		n += len(sh.queue)
 		sh.mu.Unlock()
+	}
+	return n
+}
+
+// serving returns how many shards are served.
+func (s *Service) serving() (n int) {
+	for i := range s.shards {
+		if s.Holding(i) == Serving {
+			n++
+		}
 	}
 	return n
 }

@@ -34,6 +34,7 @@ const RetryAfter = time.Second
 // Options tunes a Service. The zero value is ready for production.
 type Options struct {
 	Shards  int                   // shards 0 to Shards-1 are served; 0 means 64
+	Standby bool                  // own no shard before Acquire, nor again after it was lost
 	MapWait time.Duration         // longest wait of a call for maps that should be there; 0 means 250ms
 	Now     func() time.Time      // the clock that judges; nil means time.Now
 	Log     *slog.Logger          // nil discards
@@ -86,9 +87,9 @@ func New(store eventlog.Store, keeper *puzzle.Keeper, opts Options) *Service {
 func (s *Service) now() cairn.Instant { return cairn.InstantOf(s.opts.Now()) }
 
 // Run folds the control and maps logs, then fences, replays and serves every
-// shard, until ctx ends; then it drains: what was sent to a log gets its
-// answer. It returns nil, or the first error that another try can't mend. It
-// may be called once.
+// shard, or with Options.Standby keeps each warm until Acquire, until ctx ends;
+// then it drains: what was sent to a log gets its answer. It returns nil, or
+// the first error that another try can't mend. It may be called once.
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -124,11 +125,12 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil once every shard is fenced and replayed.
+// Ready returns nil once every shard is fenced and replayed; one that is not
+// the service's must be warm.
 func (s *Service) Ready() error {
 	n := 0
 	for _, sh := range s.shards {
-		if sh.isReady() {
+		if st := sh.state(); st.ready || st.warm && !st.want {
 			n++
 		}
 	}
@@ -206,8 +208,12 @@ func (s *Service) route(ctx context.Context, by time.Time, c *call) {
 		c.done.one()
 		return
 	}
-	if i >= len(s.shards) || !s.shards[i].put(c) {
-		c.answer.Err = ErrUnavailable
+	err = ErrUnavailable
+	if i < len(s.shards) {
+		err = s.shards[i].put(c)
+	}
+	if err != nil {
+		c.answer.Err = err
 		c.done.one()
 	}
 }

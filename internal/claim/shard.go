@@ -3,7 +3,6 @@ package claim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -56,15 +55,17 @@ type shard struct {
 	log     *slog.Logger
 	wake    chan struct{} // capacity 1; never closed
 
-	mu    sync.Mutex
-	queue []*call // waiting for the loop; at most queueMax
-	ready bool    // the log is fenced and replayed
-	shut  bool    // run has returned: nobody takes from the queue any more
+	mu         sync.Mutex
+	queue      []*call       // waiting for the loop; at most queueMax
+	changed    chan struct{} // closed, and made anew, when shardState changes
+	shardState               // how its owner-to-be, this service, stands to it
 
 	// Owned by run.
-	book    *Book
-	spare   []*call // the queue's other half: swapped, so that neither grows anew
-	waiting []*call // decided, but not to be told before their grant is committed
+	book    *Book           // nil: to be built anew
+	at      eventlog.Offset // of the newest record that the Book has
+	claims  []cairn.Claim   // of the record that is being replayed
+	spare   []*call         // the queue's other half: swapped, so that neither grows anew
+	waiting []*call         // decided, but not to be told before their grant is committed
 	body    []byte
 }
 
@@ -72,23 +73,29 @@ func newShard(s *Service, index int) *shard {
 	name := eventlog.Shard(index)
 	return &shard{
 		service: s, index: index, name: name, log: s.opts.Log.With("log", string(name)),
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		shardState: shardState{want: !s.opts.Standby, asked: !s.opts.Standby},
 	}
 }
 
-// put queues c for the loop. It reports false when the queue is full or the
-// shard was shut down.
-func (sh *shard) put(c *call) bool {
+// put queues c for the loop. It returns ErrNotOwner if the shard is not this
+// service's, and ErrUnavailable if its queue is full or it was shut down.
+func (sh *shard) put(c *call) error {
+	var err error
 	sh.mu.Lock()
-	ok := len(sh.queue) < queueMax && !sh.shut
-	if ok {
+	switch {
+	case sh.shut || len(sh.queue) >= queueMax:
+		err = ErrUnavailable
+	case !sh.want:
+		err = ErrNotOwner
+	default:
 		sh.queue = append(sh.queue, c)
 	}
 	sh.mu.Unlock()
-	if ok {
+	if err == nil {
 		sh.signal()
 	}
-	return ok
+	return err
 }
 
 func (sh *shard) signal() {
@@ -106,33 +113,25 @@ func (sh *shard) take() []*call {
 	return q
 }
 
-func (sh *shard) setReady(ready bool) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	sh.ready = ready
-}
-
-func (sh *shard) isReady() bool {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.ready
-}
-
-// run owns the shard until ctx ends. Each time that it loses its writer it
-// opens the log anew and rebuilds the Book from it, by the same code.
+// run keeps the shard until ctx ends: as a standby, and as its owner while it
+// is asked to be. Each time that it loses its writer it rebuilds the Book from
+// the log, by the same code.
 func (sh *shard) run(ctx context.Context) error {
 	defer sh.close()
 	for {
-		err := sh.serve(ctx)
-		sh.setReady(false)
+		err := sh.live(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, eventlog.ErrMissing) || errors.Is(err, eventlog.ErrDamaged) || errors.Is(err, eventlog.ErrClosed) {
-			return fmt.Errorf("claim: shard %d: %w", sh.index, err)
+		sh.ended(err)
+		if errors.Is(err, errReleased) {
+			continue
+		}
+		if err := sh.lost(err); err != nil {
+			return err
 		}
 		sh.service.metrics.takeovers.Inc()
-		sh.log.Warn("lost the shard; opening it again", "err", err)
+		sh.log.Warn("lost the shard; reading it again", "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(reopenAfter):
@@ -142,8 +141,8 @@ func (sh *shard) run(ctx context.Context) error {
 
 // close answers whoever still waits in the queue.
 func (sh *shard) close() {
+	sh.set(func(st *shardState) { *st = shardState{shut: true} })
 	sh.mu.Lock()
-	sh.shut = true
 	q := sh.queue
 	sh.queue = nil
 	sh.mu.Unlock()
@@ -152,19 +151,15 @@ func (sh *shard) close() {
 	}
 }
 
-// serve fences the log, rebuilds the Book, and decides attempts until ctx ends
-// or the writer does.
-func (sh *shard) serve(ctx context.Context) error {
-	w, err := sh.service.store.Open(ctx, sh.name)
+// live is one life of the shard: it stands by until it is asked to own it,
+// then decides attempts until it is released, ctx ends or the writer does.
+func (sh *shard) live(ctx context.Context) error {
+	w, err := sh.stand(ctx)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	sh.book = NewBook(sh.index, sh.service.keeper)
-	if err := sh.replay(ctx, w); err != nil {
-		return fmt.Errorf("replay: %w", err)
-	}
-	sh.setReady(true)
+	sh.set(func(st *shardState) { st.opening, st.ready = false, true })
 
 	// The appender outlives ctx by one append: what was sent to the log gets
 	// its answer, and Ctrl-C drains.
@@ -174,7 +169,7 @@ func (sh *shard) serve(ctx context.Context) error {
 	wg.Go(func() { appendLoop(context.WithoutCancel(ctx), w, flights, landed) })
 	defer wg.Wait()
 	defer close(flights)
-	return sh.loop(ctx, w.Fence(), flights, landed)
+	return sh.loop(ctx, flights, landed)
 }
 
 // A flight is one record on its way into the log.
@@ -195,7 +190,7 @@ func appendLoop(ctx context.Context, w eventlog.Writer, flights <-chan flight, l
 
 // loop decides attempts. While an append is in flight the grants of the next
 // batch gather, so that batches are as large as the log is slow.
-func (sh *shard) loop(ctx context.Context, last eventlog.Offset, flights chan<- flight, landed <-chan flight) error {
+func (sh *shard) loop(ctx context.Context, flights chan<- flight, landed <-chan flight) error {
 	forget := time.NewTicker(forgetEvery)
 	defer forget.Stop()
 	flying := false
@@ -204,12 +199,14 @@ func (sh *shard) loop(ctx context.Context, last eventlog.Offset, flights chan<- 
 			sh.expire()
 		}
 		if !flying && sh.book.Untaken() > 0 {
-			flights <- sh.depart(eventlog.Offset{Epoch: last.Epoch, Seq: last.Seq + 1})
+			flights <- sh.depart(eventlog.Offset{Epoch: sh.at.Epoch, Seq: sh.at.Seq + 1})
 			flying = true
 		}
 		quit := ctx.Done()
 		if flying {
 			quit = nil // first the answer to what is in flight
+		} else if sh.idle() {
+			return errReleased
 		}
 		select {
 		case <-quit:
@@ -221,7 +218,7 @@ func (sh *shard) loop(ctx context.Context, last eventlog.Offset, flights chan<- 
 				return err
 			}
 			if f.err == nil {
-				last = f.off
+				sh.at = f.off
 			}
 		case <-sh.wake:
 			sh.decide(sh.take())
@@ -333,58 +330,4 @@ func (sh *shard) finish(c *call, err error) {
 		c.answer.Verdict = cairn.Verdict{}
 	}
 	c.done.one()
-}
-
-// replay rebuilds the Book from the log, up to and with this writer's fence.
-func (sh *shard) replay(ctx context.Context, w eventlog.Writer) error {
-	f, err := followFrom(ctx, sh.service.store, sh.name, w.From())
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var claims []cairn.Claim
-	for {
-		recs, _, err := f.Next(ctx)
-		if err != nil {
-			return err
-		}
-		for i := range recs {
-			r := &recs[i]
-			if r.Kind == eventlog.Data {
-				if claims, err = wire.DecodeClaims(claims[:0], r.Body); err != nil {
-					return fmt.Errorf("%w: record %v: %w", eventlog.ErrDamaged, r.Offset, err)
-				}
-				sh.fold(claims, r.Offset)
-			}
-			if r.Offset == w.Fence() {
-				return nil
-			}
-		}
-	}
-}
-
-func (sh *shard) fold(claims []cairn.Claim, off eventlog.Offset) {
-	for i := range claims {
-		c := &claims[i]
-		lay := sh.service.atlas.Load().layouts[mapKey{c.Hunt, c.Tick}]
-		if !sh.book.Replay(lay, c, off, i) {
-			sh.log.Error("the log grants a tile again; the first grant holds", "tile", c.TileRef.String(), "offset", off.String(), "index", i)
-		}
-	}
-}
-
-// followFrom follows a log from the record at from on, or from the oldest
-// that is held if from is zero or gone.
-func followFrom(ctx context.Context, store eventlog.Store, name eventlog.Name, from eventlog.Offset) (eventlog.Follower, error) {
-	if !from.IsZero() {
-		f, err := store.Follow(ctx, name, from.Before())
-		if !errors.Is(err, eventlog.ErrTrimmed) {
-			return f, err
-		}
-	}
-	st, err := store.Status(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return store.Follow(ctx, name, st.Base)
 }
