@@ -231,7 +231,7 @@ func TestAsyncAPIOfClients(t *testing.T) {
 		`{"type":"watch","hunt":"oslo"}`, `{"type":"watch","hunt":"-","regions":[]}`, `{"type":"watch","hunt":"oslo","regions":["a"]}`,
 		`{"type":"watch","hunt":"oslo","regions":["il"]}`, `{"type":"watch","hunt":"oslo","regions":[],"standings":1}`,
 		`{"type":"claim","id":"1","hunt":"oslo","map":1,"tile":1}`, `{"type":"claim","id":"","hunt":"oslo","map":1,"tile":1}`,
-		`{"type":"claim","id":"1","hunt":"oslo","map":1,"tile":4294967296}`, `{"type":"claim","id":"1","hunt":"oslo","tile":1}`,
+		`{"type":"claim","id":"1","hunt":"oslo","map":1,"tile":65536}`, `{"type":"claim","id":"1","hunt":"oslo","map":1,"tile":65535}`, `{"type":"claim","id":"1","hunt":"oslo","tile":1}`,
 		`{"type":"claim","id":"1","hunt":"oslo","map":1,"tile":1,"claim_id":"c","answer":"a","token":"t"}`,
 		`{"type":"ping"}`, `{"type":"ping","x":1}`,
 	} {

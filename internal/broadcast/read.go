@@ -176,8 +176,8 @@ func (c *conn) complain(code, detail, id string) {
 
 // fault answers a message that can't be taken. A client that sends too many of
 // them is cut.
-func (c *conn) fault(code, detail string) error {
-	c.complain(code, detail, "")
+func (c *conn) fault(code, detail, id string) error {
+	c.complain(code, detail, id)
 	if c.faults++; c.faults >= faultsMax {
 		c.say(ws.StatusPolicyViolation, "too many malformed messages", endProtocol, errors.New("broadcast: too many malformed messages"))
 		return errBye
@@ -193,11 +193,11 @@ func (c *conn) handle(b []byte) error {
 		if !errors.As(err, &fe) {
 			fe = &wire.FrameError{Code: wire.FrameMalformed, Msg: err.Error()}
 		}
-		return c.fault(fe.Code, fe.Error())
+		return c.fault(fe.Code, fe.Error(), fe.ID)
 	}
 	if hello, ok := f.(*wire.HelloFrame); ok != !c.hello {
 		if ok {
-			return c.fault(codeUnexpected, "hello: was said already")
+			return c.fault(codeUnexpected, "hello: was said already", "")
 		}
 		c.complain(codeUnexpected, "type: the first message is a hello", "")
 		c.say(ws.StatusPolicyViolation, "no hello", endHandshake, errors.New("broadcast: first message is not hello"))
@@ -254,14 +254,14 @@ func (c *conn) watch(f *wire.WatchFrame) error {
 			}
 		}
 		if _, had := c.watched[f.Hunt]; sum > wire.WatchRegionsMax || !had && len(c.watched) >= huntsMax {
-			return c.fault(wire.FrameInvalidField, fmt.Sprintf("regions: would be %d in %d hunts; want at most %d in %d", sum, len(c.watched)+1, wire.WatchRegionsMax, huntsMax))
+			return c.fault(wire.FrameInvalidField, fmt.Sprintf("regions: would be %d in %d hunts; want at most %d in %d", sum, len(c.watched)+1, wire.WatchRegionsMax, huntsMax), "")
 		}
 		v, err := c.hub.acquire(Interest{Hunt: f.Hunt, Regions: f.Regions, Standings: f.Standings})
 		switch {
 		case errors.Is(err, ErrHuntUnknown):
-			return c.fault(codeUnknownHunt, fmt.Sprintf("hunt: there is no hunt %s", f.Hunt))
+			return c.fault(codeUnknownHunt, fmt.Sprintf("hunt: there is no hunt %s", f.Hunt), "")
 		case err != nil:
-			return c.fault(wire.FrameInvalidField, err.Error())
+			return c.fault(wire.FrameInvalidField, err.Error(), "")
 		}
 		w.view = v
 		c.watched[f.Hunt] = len(f.Regions)

@@ -13,6 +13,7 @@ import (
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/claim"
 	"github.com/veltrix/cairn/internal/puzzle"
+	"github.com/veltrix/cairn/internal/wire"
 )
 
 // TestRace lets 200 players race for one tile: one wins, all others hear who,
@@ -275,7 +276,7 @@ func TestClaimForm(t *testing.T) {
 		t.Errorf("%d attempts reached the claim service", s.calls)
 	}
 	// The largest array of the fattest bodies is not too large.
-	fat := fmt.Sprintf(`{"map":%d,"tile":65535,"claim_id":%q,"answer":%q,"token":%q}`, tickNumberMax, strings.Repeat("c", 64), strings.Repeat("a", 128), strings.Repeat("t", 24))
+	fat := fmt.Sprintf(`{"map":%d,"tile":65535,"claim_id":%q,"answer":%q,"token":%q}`, int64(wire.ClaimTickMax), strings.Repeat("c", 64), strings.Repeat("a", 128), strings.Repeat("t", 24))
 	if a := g.post(ana, claimsPath(), "["+strings.Repeat(fat+",", 255)+fat+"]"); a.status != http.StatusOK {
 		t.Errorf("256 fat bodies: %v", a)
 	}

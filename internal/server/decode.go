@@ -13,14 +13,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/wire"
 )
 
 // Bounds of a claim's body.
 const (
-	answerBytesMax = 256 // the longest that any puzzle kind wants is far below
-	tokenTextMax   = 256 // a puzzle's token
-	tickNumberMax  = 1<<53 - 1
-	claimsMax      = 256 // bodies in one array
+	claimsMax = 256 // bodies in one array
 
 	// claimBytesMax bounds one body: two numbers, three strings at their
 	// longest, and names and punctuation are below 700 bytes; the rest is for
@@ -151,7 +149,7 @@ func (d *claimDecoder) body(at string) bool {
 		switch string(name) {
 		case `"map"`:
 			var v int64
-			v, ok = d.number(at, "map", tickNumberMax)
+			v, ok = d.number(at, "map", wire.ClaimTickMax)
 			c.tick, hasMap = cairn.Tick(v), true
 		case `"tile"`:
 			var v int64
@@ -162,9 +160,9 @@ func (d *claimDecoder) body(at string) bool {
 				d.bad(at, "claim_id", "has a control character")
 			}
 		case `"answer"`:
-			c.answer, ok = d.text(at, "answer", answerBytesMax)
+			c.answer, ok = d.text(at, "answer", wire.ClaimAnswerBytesMax)
 		case `"token"`:
-			c.token, ok = d.text(at, "token", tokenTextMax)
+			c.token, ok = d.text(at, "token", wire.ClaimTokenBytesMax)
 		default:
 			unknown, _ := jsontext.AppendUnquote(nil, name)
 			d.bad(at, cut(string(unknown), 64), "is unknown; want map, tile, claim_id, answer, token")

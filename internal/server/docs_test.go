@@ -2,7 +2,9 @@ package server
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/goccy/go-yaml"
@@ -29,6 +31,24 @@ func TestAsyncAPI(t *testing.T) {
 	}
 	if doc.AsyncAPI != "3.0.0" || doc.Channels["live"].Address != "/v1/live" {
 		t.Errorf("got %+v, want AsyncAPI 3.0.0 with /v1/live", doc)
+	}
+}
+
+// TestOutcomeOverLive holds the two documents of an outcome against each other.
+func TestOutcomeOverLive(t *testing.T) {
+	g := newGame(t, nil)
+	var live struct {
+		Components struct {
+			Schemas map[string]struct{ Properties map[string]any }
+		}
+	}
+	if err := yaml.Unmarshal(g.get("", "/v1/asyncapi.yaml").body, &live); err != nil {
+		t.Fatal(err)
+	}
+	socket := slices.Sorted(maps.Keys(live.Components.Schemas["outcome"].Properties))
+	http := append(slices.Collect(maps.Keys(g.doc.schemas["Outcome"].(object)["properties"].(object))), "type", "id")
+	if slices.Sort(http); !slices.Equal(socket, http) {
+		t.Errorf("an outcome has %q over a socket and %q over HTTP", socket, http)
 	}
 }
 

@@ -162,12 +162,6 @@ func (e *edge) Claim(ctx context.Context, id cairn.PlayerID, name string, c *wir
 		b := appendText(append(make([]byte, 0, 320), `{"type":"outcome","id":`...), c.ID)
 		return append(b, ',')
 	}
-	if msg := badClaimFrame(c); msg != "" {
-		e.s.metrics.refused.WithLabelValues(refusedForm).Inc()
-		b := append(head(), `"outcome":"`+outcomeInvalid+`","detail":`...)
-		reply(append(appendText(b, msg), '}'))
-		return
-	}
 	if wait := e.s.admit(id, e.addr, e.counted); wait > 0 {
 		reply(append(appendOutcome(head(), &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait}, &a), '}'))
 		return
@@ -183,20 +177,4 @@ func (e *edge) Claim(ctx context.Context, id cairn.PlayerID, name string, c *wir
 		}
 		reply(append(appendOutcome(head(), &v, &a), '}'))
 	}()
-}
-
-// badClaimFrame says what a claim over HTTP would have been refused for, and
-// that the frame's decoder does not look at.
-func badClaimFrame(c *wire.ClaimFrame) string {
-	switch {
-	case strings.ContainsFunc(c.ClaimID, isControl):
-		return "claim_id: has a control character"
-	case len(c.Answer) > answerBytesMax:
-		return "answer: is too long"
-	case len(c.Token) > tokenTextMax:
-		return "token: is too long"
-	case c.Tile >= cairn.TilesPerMapMax:
-		return "tile: is over 65535"
-	}
-	return ""
 }

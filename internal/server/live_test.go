@@ -96,8 +96,8 @@ func TestLiveClaims(t *testing.T) {
 		t.Errorf("got %v, want tile 1 gone to bo", o)
 	}
 	s.send(`{"type":"claim","id":"3","hunt":"oslo","map":%d,"tile":0,"claim_id":"a\u0000"}`, m.Tick)
-	if o := s.until("outcome"); o["id"] != "3" || o["outcome"] != "invalid" {
-		t.Errorf("got %v, want a claim id refused", o)
+	if e := s.until("error"); e["id"] != "3" || e["code"] != "invalid_field" || !strings.HasPrefix(fmt.Sprint(e["detail"]), "claim_id: ") {
+		t.Errorf("got %v, want the claim id refused", e)
 	}
 	for i := range 60 {
 		s.send(`{"type":"claim","id":"x%d","hunt":"oslo","map":%d,"tile":1}`, i, m.Tick)

@@ -10,12 +10,9 @@ import (
 	"github.com/veltrix/cairn/internal/claim"
 )
 
-// outcomeUnavailable and outcomeInvalid stand where an outcome would, in an
-// array of claims and on a socket, for what was not decided at all.
-const (
-	outcomeUnavailable = "unavailable"
-	outcomeInvalid     = "invalid"
-)
+// outcomeUnavailable stands where an outcome would, for what was not decided
+// at all.
+const outcomeUnavailable = "unavailable"
 
 // appendOutcome appends what came of an attempt as members of a JSON object,
 // without braces: the same wherever an outcome is told.

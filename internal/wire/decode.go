@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/veltrix/cairn"
@@ -33,11 +34,12 @@ func DecodeFrame(b []byte) (ClientFrame, error) {
 	case kind == "watch":
 		f = d.watch()
 	case kind == "claim":
-		f = d.claim()
+		claim := d.claim()
+		d.id, f = claim.ID, claim
 	case kind == "ping":
 		f = &PingFrame{}
 	default:
-		return nil, &FrameError{FrameUnknownType, "type", fmt.Sprintf("is %.32q; want hello, watch, claim or ping", kind)}
+		return nil, &FrameError{Code: FrameUnknownType, Field: "type", Msg: fmt.Sprintf("is %.32q; want hello, watch, claim or ping", kind)}
 	}
 	if err := d.end(); err != nil {
 		return nil, err
@@ -51,10 +53,12 @@ func (d *frameDecoder) hello() *HelloFrame {
 		Epoch: d.string("epoch", false, 64),
 	}
 	seq, had := d.int("seq", f.Epoch != "", 0, 1<<53)
-	if had && f.Epoch == "" {
+	if had && d.take("epoch", false) == nil {
 		d.fail(FrameMissingField, "epoch", "is missing, and seq means nothing without it")
 	}
-	f.Seq = uint64(seq)
+	if f.Epoch != "" { // "" says that there is no past, whatever seq is
+		f.Seq = uint64(seq)
+	}
 	return f
 }
 
@@ -77,14 +81,19 @@ func (d *frameDecoder) claim() *ClaimFrame {
 		ID:      d.string("id", true, FrameIDBytesMax),
 		Hunt:    d.hunt(),
 		ClaimID: d.string("claim_id", false, cairn.ClaimIDBytesMax),
-		Answer:  d.string("answer", false, FrameBytesMax),
-		Token:   d.string("token", false, FrameBytesMax),
+		Answer:  d.string("answer", false, ClaimAnswerBytesMax),
+		Token:   d.string("token", false, ClaimTokenBytesMax),
 	}
-	tick, _ := d.int("map", true, 0, 1<<53)
-	tile, _ := d.int("tile", true, 0, 1<<32-1)
+	if strings.ContainsFunc(f.ClaimID, isControl) {
+		d.fail(FrameInvalidField, "claim_id", "has a control character")
+	}
+	tick, _ := d.int("map", true, 0, ClaimTickMax)
+	tile, _ := d.int("tile", true, 0, cairn.TilesPerMapMax-1)
 	f.Map, f.Tile = cairn.Tick(tick), uint32(tile)
 	return f
 }
+
+func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
 
 // A field is one member of a frame's object. Its value is the JSON as it came.
 type field struct {
@@ -96,12 +105,13 @@ type field struct {
 // A frameDecoder hands out an object's fields. The first failure sticks.
 type frameDecoder struct {
 	fields []field
-	err    error
+	id     string // of a claim
+	err    *FrameError
 }
 
 func (d *frameDecoder) fail(code, name, format string, args ...any) {
 	if d.err == nil {
-		d.err = &FrameError{code, name, fmt.Sprintf(format, args...)}
+		d.err = &FrameError{Code: code, Field: name, Msg: fmt.Sprintf(format, args...)}
 	}
 }
 
@@ -200,6 +210,12 @@ func (d *frameDecoder) end() error {
 			d.fail(FrameUnknownField, clip(f.name), "is not a field of this frame")
 		}
 	}
+	if d.err == nil {
+		return nil
+	}
+	if len(d.id) <= FrameIDBytesMax {
+		d.err.ID = d.id
+	}
 	return d.err
 }
 
@@ -232,7 +248,7 @@ func scanObject(b []byte) ([]field, error) {
 		}
 		for _, f := range fields {
 			if f.name == name {
-				return nil, &FrameError{FrameUnknownField, clip(name), "is there twice"}
+				return nil, &FrameError{Code: FrameUnknownField, Field: clip(name), Msg: "is there twice"}
 			}
 		}
 		i = skipSpace(b, skipSpace(b, n)+1) // over the colon

@@ -13,6 +13,13 @@ const (
 	FrameIDBytesMax = 64      // the id that tells a claim's outcome apart
 )
 
+// Bounds of a claim, on a socket or over HTTP.
+const (
+	ClaimTickMax        = 1<<53 - 1 // what every JSON decoder reads exactly
+	ClaimAnswerBytesMax = 256       // the longest that any puzzle kind wants is far below
+	ClaimTokenBytesMax  = 256       // a puzzle's token
+)
+
 // A ClientFrame is what a client says on /v1/live (cairn.v1.json): a
 // *HelloFrame, *WatchFrame, *ClaimFrame or *PingFrame.
 type ClientFrame interface{ clientFrame() }
@@ -38,10 +45,10 @@ type ClaimFrame struct {
 	ID      string // repeated in the outcome; 1 to FrameIDBytesMax bytes
 	Hunt    cairn.HuntID
 	Map     cairn.Tick
-	Tile    uint32
-	ClaimID string // at most cairn.ClaimIDBytesMax; may be empty
-	Answer  string // empty for tap
-	Token   string // the puzzle's; empty for tap
+	Tile    uint32 // below cairn.TilesPerMapMax
+	ClaimID string // at most cairn.ClaimIDBytesMax, without control characters; may be empty
+	Answer  string // at most ClaimAnswerBytesMax; empty for tap
+	Token   string // the puzzle's, at most ClaimTokenBytesMax; empty for tap
 }
 
 // A PingFrame asks for a pong: a browser can't send the protocol's own ping.
@@ -57,6 +64,7 @@ type FrameError struct {
 	Code  string // one of the FrameCode constants
 	Field string // which field, if it is one
 	Msg   string // what it is and what would be right
+	ID    string // of the claim that it is about, if it can be read
 }
 
 // Codes of a FrameError, stable in the public API.

@@ -27,6 +27,7 @@ func TestDecodeFrame(t *testing.T) {
 	}{
 		{`{"type":"hello"}`, &HelloFrame{}},
 		{`{"type":"hello","token":"a.b.c","epoch":"e1","seq":7}`, &HelloFrame{"a.b.c", "e1", 7}},
+		{`{"type":"hello","token":"","epoch":"","seq":7}`, &HelloFrame{}},
 		{` { "seq" : 0 , "epoch" : "e" , "type" : "hello" } `, &HelloFrame{Epoch: "e"}},
 		{`{"type":"watch","hunt":"oslo","regions":[]}`, &WatchFrame{Hunt: "oslo"}},
 		{
@@ -35,8 +36,8 @@ func TestDecodeFrame(t *testing.T) {
 		},
 		{`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":0}`, &ClaimFrame{ID: "1", Hunt: "oslo", Map: 5}},
 		{
-			`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":4294967295,"claim_id":"c","answer":"a\"\u00e9\ud83d\ude00","token":"t"}`,
-			&ClaimFrame{"1", "oslo", 5, 1<<32 - 1, "c", "a\"é😀", "t"},
+			`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":65535,"claim_id":"c","answer":"a\"\u00e9\ud83d\ude00","token":"t"}`,
+			&ClaimFrame{"1", "oslo", 5, 65535, "c", "a\"é😀", "t"},
 		},
 		{`{"type":"p\u0069ng"}`, &PingFrame{}},
 	} {
@@ -90,7 +91,11 @@ func TestDecodeFrameRefuses(t *testing.T) {
 		{`{"type":"claim","id":"","hunt":"oslo","map":5,"tile":0}`, FrameInvalidField, "id: is empty"},
 		{`{"type":"claim","id":"1","hunt":"oslo","tile":0}`, FrameMissingField, "map: is missing"},
 		{`{"type":"claim","id":"1","hunt":"oslo","map":5}`, FrameMissingField, "tile: is missing"},
-		{`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":4294967296}`, FrameInvalidField, "tile: is 4294967296; want a whole number, 0 to 4294967295"},
+		{`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":65536}`, FrameInvalidField, "tile: is 65536; want a whole number, 0 to 65535"},
+		{`{"type":"claim","id":"1","hunt":"oslo","map":9007199254740992,"tile":0}`, FrameInvalidField, "map: is 9007199254740992; want a whole number, 0 to 9007199254740991"},
+		{claim + `,"claim_id":"a\u0000"}`, FrameInvalidField, "claim_id: has a control character"},
+		{claim + `,"answer":"` + strings.Repeat("x", 257) + `"}`, FrameInvalidField, "answer: has 257 bytes; want at most 256"},
+		{claim + `,"token":"` + strings.Repeat("x", 257) + `"}`, FrameInvalidField, "token: has 257 bytes; want at most 256"},
 		{`{"type":"claim","id":"1","hunt":"oslo","map":true,"tile":0}`, FrameInvalidField, "map: is true"},
 		{`{"type":"claim","id":"1","hunt":"oslo","map":5,"tile":99999999999999999999}`, FrameInvalidField, "tile: is 99999999999999999999"},
 	} {
@@ -100,6 +105,25 @@ func TestDecodeFrameRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, %v; want a FrameError", test.in, got, err)
 		} else if fe.Code != test.code || !strings.Contains(fe.Error(), test.says) {
 			t.Errorf("%s: got %s %q; want %s … %q …", test.in, fe.Code, fe.Error(), test.code, test.says)
+		}
+	}
+}
+
+// TestFrameErrorID: who sent several claims must know which one was refused.
+func TestFrameErrorID(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"type":"claim","id":"a","hunt":"oslo","map":-1,"tile":0}`:                              "a",
+		`{"type":"claim","hunt":"oslo","map":1,"tile":0,"x":1,"id":"b"}`:                         "b",
+		`{"type":"claim","hunt":"","map":1,"tile":0,"id":"c"}`:                                   "c",
+		`{"type":"claim","id":1,"hunt":"oslo","map":1,"tile":0}`:                                 "",
+		`{"type":"claim","hunt":"oslo","map":1,"tile":0}`:                                        "",
+		`{"type":"claim","id":"` + strings.Repeat("x", 65) + `","hunt":"oslo","map":1,"tile":0}`: "",
+		`{"type":"watch","id":"a","hunt":"oslo","regions":[]}`:                                   "",
+	} {
+		_, err := DecodeFrame([]byte(in))
+		var fe *FrameError
+		if !errors.As(err, &fe) || fe.ID != want {
+			t.Errorf("%s: got %+v, want a FrameError with id %q", in, err, want)
 		}
 	}
 }
@@ -140,6 +164,9 @@ func FuzzDecodeFrame(f *testing.F) {
 		var want ClientFrame
 		switch got.(type) {
 		case *HelloFrame:
+			if v.Epoch == "" {
+				v.Seq = 0
+			}
 			want = &HelloFrame{v.Token, v.Epoch, v.Seq}
 		case *WatchFrame:
 			if len(v.Regions) == 0 {
