@@ -10,6 +10,7 @@ export GOFLAGS ?= -buildvcs=false
 
 LINT := go tool -modfile=tools/go.mod golangci-lint
 FUMPT := go tool -modfile=tools/go.mod gofumpt
+BENCHSTAT := go tool -modfile=tools/go.mod benchstat
 
 # Flags of go test, such as TESTFLAGS=-v, and the packages it tests.
 TESTFLAGS ?=
@@ -20,7 +21,7 @@ PKG ?= ./...
 RACE ?= ./internal/... ./cmd/...
 FUZZTIME ?= 10s
 
-.PHONY: help up build test test-short test-go race vet lint fmt bench bench-game fuzz web web-check generate setup clean
+.PHONY: help up build test test-short test-go race vet lint fmt bench bench-rooms bench-game fuzz web web-check generate setup clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -57,6 +58,11 @@ fmt: ## formats all Go files
 
 bench: ## every benchmark, once; BENCH=pattern for some, COUNT=10 for benchstat
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) -timeout 60m $(PKG)
+
+bench-rooms: ## the rooms' benchmarks five times, and their medians, into bench/out/rooms.txt
+	mkdir -p bench/out
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -benchtime $(or $(BENCHTIME),0.5s) -count $(or $(COUNT),5) -p 1 -timeout 60m ./internal/... | tee bench/out/rooms.bench
+	$(BENCHSTAT) bench/out/rooms.bench | tee bench/out/rooms.txt
 
 bench-game: ## the whole game at 2,000 claims/s for a minute, from both sides, into bench/out/game.json
 	go run ./bench/game $(ARGS)
