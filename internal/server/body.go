@@ -76,9 +76,14 @@ func typeName(t reflect.Type) string {
 }
 
 // jsonOnly returns the 415 for a request whose body does not say that it is
-// JSON. A body without a type is refused as well: only a form of another
-// site can send one without a browser asking first.
+// JSON, or is packed. A body without a type is refused as well: only a form of
+// another site can send one without a browser asking first.
 func jsonOnly(r *http.Request) *Problem {
+	if ce := r.Header.Get("Content-Encoding"); ce != "" && !strings.EqualFold(ce, "identity") {
+		p := problem(http.StatusUnsupportedMediaType, "", "Content-Encoding: is %.60q; want none", ce)
+		p.Errors = []Field{{In: "header", Field: "Content-Encoding", Message: fmt.Sprintf("is %.60q; want none", ce)}}
+		return p.with("Accept-Encoding", "identity")
+	}
 	ct := r.Header.Get("Content-Type")
 	if ct == "application/json" {
 		return nil

@@ -254,6 +254,15 @@ func TestClaimForm(t *testing.T) {
 			t.Errorf("Content-Type %q: got %v", ct, a)
 		}
 	}
+	for _, path := range []string{claimsPath(), "/v1/players"} {
+		req := request(t, "POST", g.public.URL+path, ana, "\x1f\x8b")
+		req.Header.Set("Content-Encoding", "gzip")
+		a := g.do(req)
+		isProblem(t, a, http.StatusUnsupportedMediaType, "unsupported_media_type")
+		if !names(a, "Content-Encoding") {
+			t.Errorf("%s of a packed body: got %v", path, a)
+		}
+	}
 	large := `{"map":1,"tile":2,` + strings.Repeat(" ", claimBytesMax) + `"answer":""}`
 	isProblem(t, g.post(ana, claimsPath(), large), http.StatusRequestEntityTooLarge, "too_large")
 	isProblem(t, g.post(ana, claimsPath(), `[`+strings.Repeat(" ", claimsBytesMax)+`]`), http.StatusRequestEntityTooLarge, "too_large")

@@ -197,6 +197,9 @@ func TestFormOfCalls(t *testing.T) {
 			t.Errorf("%s: got %v, want %q named", c.what, a, c.field)
 		}
 	}
+	if a := g.post("", "/v1/players", strings.Repeat(" ", 5000)); a.text("detail") != "body: the body is over 4096 bytes" && a.text("detail") != "the body is over 4096 bytes" {
+		t.Errorf("too large a sign-in: got %v, want the limit named", a)
+	}
 	for _, path := range []string{"/v1/players/me/rewards", h + "/maps/1/tiles/0/puzzle", h + "/maps/1/tiles/0/claim"} {
 		isProblem(t, g.get("", path), http.StatusUnauthorized, "unauthorized")
 		isProblem(t, g.get("no.good.token", path), http.StatusUnauthorized, "unauthorized")

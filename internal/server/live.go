@@ -73,7 +73,8 @@ func (s *Server) mayUpgrade(r *http.Request) *Problem {
 	case r.URL.RawQuery != "":
 		return unknownQuery(r)
 	case r.ProtoMajor != 1:
-		return problem(http.StatusUpgradeRequired, "", "WebSockets are served over HTTP/1.1 here").with("Upgrade", "websocket")
+		// HTTP/2 has no Upgrade header: a client drops an answer that has one.
+		return problem(http.StatusUpgradeRequired, "", "WebSockets are served over HTTP/1.1 here")
 	case !hasToken(h, "Connection", "upgrade") || !hasToken(h, "Upgrade", "websocket"):
 		return problem(http.StatusUpgradeRequired, "", "this is a WebSocket: connect with one").with("Upgrade", "websocket")
 	case h.Get("Sec-WebSocket-Version") != "13":

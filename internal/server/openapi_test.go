@@ -296,7 +296,7 @@ func TestOpenAPI(t *testing.T) {
 	g.doc.allSeen(t, []string{
 		// What can't be made to happen here, and what stands elsewhere.
 		"sign-in 403", "sign-in 429", // TestGuestsOff, TestAddressLimits
-		"sign-in 408", "claim 408", // TestSlowBody
+		"sign-in 408", "claim 408", // TestSlowBody; a sign-in has 5 s
 		"live 101", "live 403", "live 503", "events 200", "events 503", // the tests of streams
 		"my-rewards 503",
 		"Region.bbox", "Region.geojson", // hunts of other regions

@@ -227,6 +227,12 @@ func fromHuma(status int, msg string, errs []error) *Problem {
 	if status == http.StatusUnprocessableEntity {
 		status = http.StatusBadRequest
 	}
+	if status == http.StatusRequestEntityTooLarge {
+		if _, limit, ok := strings.Cut(msg, "limit="); ok { // huma writes it into its text alone
+			msg = "the body is over " + strings.TrimSuffix(limit, " bytes") + " bytes"
+		}
+		errs = []error{&huma.ErrorDetail{Location: "body", Message: msg}}
+	}
 	p := problem(max(status, 0), "", "%s", msg)
 	if status >= http.StatusInternalServerError {
 		return p // what broke is ours to log, not the client's to read
