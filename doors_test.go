@@ -27,6 +27,7 @@ var below = map[string][]string{
 	"internal/broadcast":        {".", "internal/eventlog", "internal/wire"},
 	"internal/leaderboard":      {".", "internal/eventlog", "internal/wire"},
 	"internal/ledger":           {".", "internal/eventlog", "internal/wire"},
+	"internal/ledger/pgtest":    {},
 	"internal/audit":            {".", "internal/eventlog", "internal/wire", "internal/ledger"},
 	"internal/load":             {".", "internal/wire", "internal/puzzle"},
 	"web":                       {},

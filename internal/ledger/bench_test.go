@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/veltrix/cairn"
@@ -22,7 +23,7 @@ func BenchmarkSettle(b *testing.B) {
 		h.write(shard, recs...)
 	}
 	for b.Loop() {
-		l := openLedger(b, dbPath(b), Options{})
+		l := openLedger(b, "sqlite:"+filepath.Join(b.TempDir(), "ledger.db"), Options{})
 		stop := start(b, l, store)
 		eventually(b, "all settled", func() bool { return settled(b, l, store, shards) })
 		stop()
@@ -40,7 +41,7 @@ func BenchmarkRewards(b *testing.B) {
 		recs = append(recs, h.claims(100))
 	}
 	h.write(0, recs...)
-	l := openLedger(b, dbPath(b), Options{})
+	l := openLedger(b, "sqlite:"+filepath.Join(b.TempDir(), "ledger.db"), Options{})
 	start(b, l, store)
 	eventually(b, "all settled", func() bool { return settled(b, l, store, 1) })
 	_, cursor, err := l.Rewards(b.Context(), "p01", "", PageMax)

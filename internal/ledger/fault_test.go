@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"modernc.org/sqlite"
-
 	"github.com/veltrix/cairn/internal/eventlog"
 )
 
@@ -37,7 +35,7 @@ func (f *faults) step() (do bool, err error) {
 	return f.after, errInjected
 }
 
-// faultyConnector is modernc's, with faults.
+// faultyConnector is a backend's, with faults.
 type faultyConnector struct {
 	driver.Connector
 	f *faults
@@ -94,23 +92,43 @@ func (tx *faultyTx) Commit() error {
 	return errors.Join(tx.Tx.Commit(), fault)
 }
 
+func (c *faultyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	do, fault := c.f.step()
+	if !do {
+		return nil, fault
+	}
+	rows, err := c.realConn.QueryContext(ctx, query, args)
+	if err == nil && fault != nil {
+		err = rows.Close()
+	}
+	if err = errors.Join(err, fault); err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+func (c *faultyConn) CheckNamedValue(v *driver.NamedValue) error {
+	if checker, ok := c.realConn.(driver.NamedValueChecker); ok {
+		return checker.CheckNamedValue(v)
+	}
+	return driver.ErrSkip
+}
+
 // inject replaces the writer of l by one with faults.
-func inject(t *testing.T, l *Ledger, f *faults) {
+func inject(t *testing.T, b backend, l *Ledger, dsn string, f *faults) {
 	t.Helper()
 	if err := l.write.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := sqlite.NewConnector(sqliteURI(l.path, writeParams()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.write = sql.OpenDB(faultyConnector{c, f})
+	l.write = sql.OpenDB(faultyConnector{b.writer(t, dsn, l.opts), f})
 	l.write.SetMaxOpenConns(1)
 }
 
 // TestFaults fails each statement and each commit in turn, before and after it
 // happened, with the same process going on and with a new one that takes over.
-func TestFaults(t *testing.T) {
+func TestFaults(t *testing.T) { each(t, testFaults) }
+
+func testFaults(t *testing.T, b backend) {
 	const shards = 2
 	store := provision(t, shards)
 	newHistory(t, store, 1).some(shards, 4)
@@ -120,7 +138,7 @@ func TestFaults(t *testing.T) {
 		for _, restart := range []bool{false, true} {
 			t.Run(fmt.Sprintf("after=%v/restart=%v", after, restart), func(t *testing.T) {
 				for at := 1; ; at++ {
-					if !faultAt(t, store, shards, opts, &faults{at: at, after: after, hit: make(chan struct{})}, restart) {
+					if !faultAt(t, b, store, shards, opts, &faults{at: at, after: after, hit: make(chan struct{})}, restart) {
 						if at < 12 {
 							t.Fatalf("only %d steps: the history is too small", at)
 						}
@@ -134,9 +152,10 @@ func TestFaults(t *testing.T) {
 
 // faultAt settles store's logs with one fault and checks the books. It reports
 // whether the fault happened.
-func faultAt(t *testing.T, store eventlog.Store, shards int, opts Options, f *faults, restart bool) bool {
-	l := openLedger(t, dbPath(t), opts)
-	inject(t, l, f)
+func faultAt(t *testing.T, b backend, store eventlog.Store, shards int, opts Options, f *faults, restart bool) bool {
+	dsn := b.fresh(t)
+	l := openLedger(t, dsn, opts)
+	inject(t, b, l, dsn, f)
 	stop := start(t, l, store)
 	hit := func() bool {
 		select {
@@ -152,7 +171,7 @@ func faultAt(t *testing.T, store eventlog.Store, shards int, opts Options, f *fa
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		l = openLedger(t, l.path, opts)
+		l = openLedger(t, dsn, opts)
 		stop = start(t, l, store)
 	}
 	eventually(t, "all settled", func() bool { return settled(t, l, store, shards) })

@@ -2,27 +2,79 @@ package ledger
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"modernc.org/sqlite"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/eventlog/filelog"
+	"github.com/veltrix/cairn/internal/ledger/pgtest"
 	"github.com/veltrix/cairn/internal/wire"
 )
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
-		os.Exit(child(dir))
+		os.Exit(child(dir, os.Getenv(childDSN)))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(tests{m})
+}
+
+// tests end with the server that they shared.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	defer pgtest.StopShared()
+	return m.M.Run()
+}
+
+// A backend is a database that ledgers lie in. All must pass the same tests.
+type backend struct {
+	name   string
+	fresh  func(t testing.TB) (dsn string) // of one that is empty
+	writer func(t testing.TB, dsn string, opts Options) driver.Connector
+}
+
+var backends = []backend{
+	{
+		"sqlite",
+		func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "ledger.db") },
+		func(t testing.TB, dsn string, _ Options) driver.Connector {
+			c, err := sqlite.NewConnector(sqliteURI(strings.TrimPrefix(dsn, "sqlite:"), writeParams()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		},
+	},
+	{
+		"postgres",
+		func(t testing.TB) string { return pgtest.Shared(t).Schema(t) },
+		func(t testing.TB, dsn string, opts Options) driver.Connector {
+			opts = opts.withDefaults()
+			cfg, err := postgresConfig(dsn, &opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return postgresWriter(cfg)
+		},
+	},
+}
+
+// each runs a test on every backend.
+func each(t *testing.T, f func(t *testing.T, b backend)) {
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) { f(t, b) })
+	}
 }
 
 // fast commits soon and retries soon, so that tests do not wait.
@@ -57,17 +109,15 @@ func provisionIn(t testing.TB, s *filelog.Store, n int) {
 	}
 }
 
-func openLedger(t testing.TB, path string, opts Options) *Ledger {
+func openLedger(t testing.TB, dsn string, opts Options) *Ledger {
 	t.Helper()
-	l, err := Open(t.Context(), "sqlite:"+path, opts)
+	l, err := Open(t.Context(), dsn, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
 }
-
-func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "ledger.db") }
 
 // A history writes claims to a store, as claim services would.
 type history struct {

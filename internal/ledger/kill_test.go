@@ -12,16 +12,19 @@ import (
 	"github.com/veltrix/cairn/internal/eventlog/filelog"
 )
 
-const childEnv = "CAIRN_LEDGER_TEST_CHILD"
+const (
+	childEnv = "CAIRN_LEDGER_TEST_CHILD"
+	childDSN = "CAIRN_LEDGER_TEST_DSN"
+)
 
 // child settles the logs under dir until it is killed.
-func child(dir string) int {
+func child(dir, dsn string) int {
 	store, err := filelog.Open(filepath.Join(dir, "log"), filelog.Options{})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	l, err := Open(context.Background(), "sqlite:"+filepath.Join(dir, "ledger.db"), Options{CommitEvery: time.Microsecond, RowsMax: 20})
+	l, err := Open(context.Background(), dsn, Options{CommitEvery: time.Microsecond, RowsMax: 20})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -34,7 +37,9 @@ func child(dir string) int {
 
 // TestKill9 kills a settling process over and over; the books are right each
 // time, as far as they go, and whole in the end.
-func TestKill9(t *testing.T) {
+func TestKill9(t *testing.T) { each(t, testKill9) }
+
+func testKill9(t *testing.T, b backend) {
 	const shards = 4
 	dir := t.TempDir()
 	store := openStore(t, filepath.Join(dir, "log"))
@@ -42,17 +47,17 @@ func TestKill9(t *testing.T) {
 	newHistory(t, store, 9).some(shards, 600)
 	whole := int64(len(foldLogs(t, store, shards).Rows))
 	store.Close()
-	path := filepath.Join(dir, "ledger.db")
+	dsn := b.fresh(t)
 
 	kills, last := 0, int64(0)
 	for done := false; !done; {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+dir)
+		cmd.Env = append(os.Environ(), childEnv+"="+dir, childDSN+"="+dsn)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		watch := openLedger(t, path, fast) // makes the file, or recovers it
+		watch := openLedger(t, dsn, fast) // makes the file, or recovers it
 		entries := func() int64 {
 			totals, err := watch.Totals(t.Context())
 			if err != nil {
@@ -76,7 +81,7 @@ func TestKill9(t *testing.T) {
 		t.Errorf("killed %d times only", kills)
 	}
 	store = openStore(t, filepath.Join(dir, "log"))
-	l := openLedger(t, path, fast)
+	l := openLedger(t, dsn, fast)
 	start(t, l, store)
 	eventually(t, "all settled", func() bool { return settled(t, l, store, shards) })
 	checkBooks(t, l, store, shards)

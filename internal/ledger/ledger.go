@@ -7,7 +7,9 @@
 //	offsets   how far each shard is settled: count, Σ and chain hash there
 //	balances  Σ a player
 //
-// It does not know sockets, ranks or which backend the log has.
+// It lies in an SQLite file or in a PostgreSQL database (docs/ledger.md); what
+// differs between them is a dialect, and all else is one code and one suite of
+// tests. It does not know sockets, ranks or which backend the log has.
 package ledger
 
 import (
@@ -16,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +42,11 @@ type Options struct {
 	RowsMax     int           // entries in one transaction; 0 means 4096
 	RetryMax    time.Duration // longest wait before a failed transaction is tried again; 0 means 5s
 
+	// AnswerWithin bounds how long PostgreSQL may take for a connection, for a
+	// transaction or for a read other than a View's; 0 means 30s. A
+	// transaction that took longer is tried again on another connection.
+	AnswerWithin time.Duration
+
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil leaves them unregistered
 	Now     func() time.Time      // nil means time.Now; for durations in metrics only
@@ -56,6 +62,9 @@ func (o Options) withDefaults() Options {
 	if o.RetryMax == 0 {
 		o.RetryMax = 5 * time.Second
 	}
+	if o.AnswerWithin == 0 {
+		o.AnswerWithin = 30 * time.Second
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -70,7 +79,7 @@ func (o Options) withDefaults() Options {
 type Ledger struct {
 	opts    Options
 	dialect *dialect
-	path    string
+	name    string  // of the database, safe to print
 	write   *sql.DB // nil if read-only; one connection
 	read    *sql.DB
 	metrics metrics
@@ -83,30 +92,41 @@ type Ledger struct {
 
 // Open opens the ledger that dsn names and brings its schema up to date:
 //
-//	sqlite:PATH   an SQLite file, made if it does not exist; its folder must
+//	sqlite:PATH                    an SQLite file, made if it does not exist; its folder must
+//	postgres://USER@HOST/DATABASE  a PostgreSQL database, which must exist; libpq's
+//	                               parameters and environment (PGPASSWORD) hold
 //
 // More than one process may have the same ledger open, and run it.
 func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
-	scheme, path, _ := strings.Cut(dsn, ":")
-	if scheme != "sqlite" || path == "" {
-		return nil, fmt.Errorf("ledger: %.16q: want sqlite:PATH", scheme) // the rest may hold a password
-	}
-	d := &sqliteDialect
-	write, read, err := d.open(ctx, path, opts.ReadOnly)
+	d, err := dialectOf(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: open %s: %w", path, err)
+		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	l := &Ledger{opts: opts.withDefaults(), dialect: d, path: path, write: write, read: read}
+	opts = opts.withDefaults()
+	name, write, read, err := d.open(ctx, dsn, &opts)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: open %s: %w", name, err)
+	}
+	l := &Ledger{opts: opts, dialect: d, name: name, write: write, read: read}
 	if opts.ReadOnly {
 		err = d.checkVersion(ctx, read)
 	} else {
 		err = d.migrate(ctx, write)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("ledger: open %s: %w", path, err), l.Close())
+		return nil, errors.Join(fmt.Errorf("ledger: open %s: %w", name, err), l.Close())
 	}
 	l.metrics = newMetrics(opts.Metrics, func() float64 { return float64(l.Lag()) }, func() float64 { return float64(l.halted()) })
 	return l, nil
+}
+
+// bounded bounds the wait for an answer of a database that is elsewhere: a
+// link that is cut without a word would else be waited on for ever.
+func (l *Ledger) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !l.dialect.remote {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, l.opts.AnswerWithin)
 }
 
 // Close closes the database. Run must have returned.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/veltrix/cairn/internal/eventlog"
 )
@@ -60,6 +61,9 @@ func (p *progress) lag(head eventlog.Offset) int {
 	return n
 }
 
+// lagWithin bounds how long Lag asks the store for the heads of the logs.
+const lagWithin = 2 * time.Second
+
 // Lag returns how many records the shards' logs are ahead of the ledger, all
 // together: head minus offset. 0 when Run does not run.
 func (l *Ledger) Lag() int {
@@ -69,9 +73,11 @@ func (l *Ledger) Lag() int {
 	if store == nil {
 		return 0
 	}
+	ctx, done := context.WithTimeout(context.Background(), lagWithin)
+	defer done()
 	n := 0
 	for shard, p := range shards {
-		if st, err := store.Status(context.Background(), eventlog.Shard(shard)); err == nil {
+		if st, err := store.Status(ctx, eventlog.Shard(shard)); err == nil {
 			n += p.lag(st.Last)
 		}
 	}
@@ -93,8 +99,10 @@ func (l *Ledger) halted() (n int) {
 }
 
 // Ready returns nil while Run runs and settles all it reads, and else what is
-// wrong: every shard that is halted, with its reason, or why transactions fail.
+// wrong: every shard that is halted, with its reason, or why transactions fail
+// and how far that put the ledger behind.
 func (l *Ledger) Ready() error {
+	lag := l.Lag()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.store == nil {
@@ -102,7 +110,7 @@ func (l *Ledger) Ready() error {
 	}
 	var errs []error
 	if l.failing != nil {
-		errs = append(errs, fmt.Errorf("ledger: transactions fail and are tried again: %w", l.failing))
+		errs = append(errs, fmt.Errorf("ledger: %d records behind; transactions fail and are tried again: %w", lag, l.failing))
 	}
 	for _, shard := range slices.Sorted(maps.Keys(l.shards)) {
 		p := l.shards[shard]

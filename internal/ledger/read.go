@@ -33,6 +33,8 @@ func (l *Ledger) Rewards(ctx context.Context, player cairn.PlayerID, after strin
 		}
 		args = append(args, int64(c.at), string(c.tile.Hunt), int64(c.tile.Tick), int64(c.tile.Tile))
 	}
+	ctx, done := l.bounded(ctx)
+	defer done()
 	// One row more than asked for tells whether there is a next page.
 	rows, err := l.read.QueryContext(ctx, pageQuery(after != ""), append(args, limit+1)...)
 	if err != nil {
@@ -59,17 +61,20 @@ func (l *Ledger) Rewards(ctx context.Context, player cairn.PlayerID, after strin
 
 // pageQuery reads a player's entries in the order of the index on them.
 func pageQuery(behindCursor bool) string {
-	where := ` WHERE player = ?`
+	where, limit := ` WHERE player = $1`, `$2`
 	if behindCursor {
-		where += ` AND (at, hunt, map, tile) < (?, ?, ?, ?)`
+		where += ` AND (at, hunt, map, tile) < ($2, $3, $4, $5)`
+		limit = `$6`
 	}
-	return selectRows + where + ` ORDER BY at DESC, hunt DESC, map DESC, tile DESC LIMIT ?`
+	return selectRows + where + ` ORDER BY at DESC, hunt DESC, map DESC, tile DESC LIMIT ` + limit
 }
 
 // Balance returns Σ of the rewards of a player's entries; 0 for one who has none.
 func (l *Ledger) Balance(ctx context.Context, player cairn.PlayerID) (cairn.Micro, error) {
+	ctx, done := l.bounded(ctx)
+	defer done()
 	var sum cairn.Micro
-	err := l.read.QueryRowContext(ctx, `SELECT total FROM balances WHERE player = ?`, string(player)).Scan(&sum)
+	err := l.read.QueryRowContext(ctx, `SELECT total FROM balances WHERE player = $1`, string(player)).Scan(&sum)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("ledger: balance: %w", err)
 	}
@@ -79,6 +84,8 @@ func (l *Ledger) Balance(ctx context.Context, player cairn.PlayerID) (cairn.Micr
 // Settled returns, by shard, the last record that is settled: a log may be
 // trimmed up to there. A shard of which nothing is settled is left out.
 func (l *Ledger) Settled(ctx context.Context) (map[int]eventlog.Offset, error) {
+	ctx, done := l.bounded(ctx)
+	defer done()
 	sums, err := readShardSums(ctx, l.read)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: settled: %w", err)
@@ -101,6 +108,8 @@ type Totals struct {
 
 // Totals returns the sums over the whole ledger.
 func (l *Ledger) Totals(ctx context.Context) (Totals, error) {
+	ctx, done := l.bounded(ctx)
+	defer done()
 	sums, err := readShardSums(ctx, l.read)
 	if err != nil {
 		return Totals{}, fmt.Errorf("ledger: totals: %w", err)

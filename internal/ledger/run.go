@@ -37,6 +37,7 @@ func (l *Ledger) Run(ctx context.Context, store eventlog.Store) error {
 		in:     make(chan delivery, 64),
 		shards: map[int]*shard{},
 		queue:  map[int][]record{},
+		writer: writer{bulk: l.dialect.bulk()},
 	}
 	l.mu.Lock()
 	l.store, l.shards, l.failing = store, map[int]*progress{}, nil
@@ -165,6 +166,8 @@ func shardID(name eventlog.Name) (int, bool) {
 func (s *settler) restart(ctx context.Context, shards ...*shard) {
 	sums := map[int]ShardSums{}
 	if !s.retry(ctx, "read offsets", func() (err error) {
+		ctx, done := s.bounded(ctx)
+		defer done()
 		sums, err = readShardSums(ctx, s.write)
 		return err
 	}) {

@@ -14,16 +14,18 @@ import (
 
 // TestSettles: what the logs hold, the ledger holds, as it is written and
 // after a restart.
-func TestSettles(t *testing.T) {
+func TestSettles(t *testing.T) { each(t, testSettles) }
+
+func testSettles(t *testing.T, b backend) {
 	const shards = 5
 	store := provision(t, shards)
 	h := newHistory(t, store, 2)
 	h.some(shards, 10)
-	path := dbPath(t)
+	dsn := b.fresh(t)
 	reg := prometheus.NewRegistry()
 	opts := fast
 	opts.Metrics = reg
-	l := openLedger(t, path, opts)
+	l := openLedger(t, dsn, opts)
 	if err := l.Ready(); err == nil {
 		t.Error("Ready before Run: got nil, want an error")
 	}
@@ -53,9 +55,9 @@ func TestSettles(t *testing.T) {
 	if all, err := reg.Gather(); err != nil || len(all) != 7 {
 		t.Errorf("%d metrics, %v; want 7", len(all), err)
 	}
-	for p, b := range want.Balances {
-		if got, err := l.Balance(t.Context(), p); got != b.total || err != nil {
-			t.Errorf("Balance(%s): %d, %v; want %d", p, got, err, b.total)
+	for p, bal := range want.Balances {
+		if got, err := l.Balance(t.Context(), p); got != bal.total || err != nil {
+			t.Errorf("Balance(%s): %d, %v; want %d", p, got, err, bal.total)
 		}
 	}
 	if got, err := l.Balance(t.Context(), "nobody"); got != 0 || err != nil {
@@ -65,30 +67,32 @@ func TestSettles(t *testing.T) {
 	l.Close()
 
 	h.some(shards, 10)
-	l = openLedger(t, path, fast)
+	l = openLedger(t, dsn, fast)
 	start(t, l, store)
 	eventually(t, "all settled", func() bool { return settled(t, l, store, shards) })
 	checkBooks(t, l, store, shards)
 }
 
 // TestTwoWorkers: two ledgers on one database, both running.
-func TestTwoWorkers(t *testing.T) {
+func TestTwoWorkers(t *testing.T) { each(t, testTwoWorkers) }
+
+func testTwoWorkers(t *testing.T, b backend) {
 	const shards = 3
 	store := provision(t, shards)
 	h := newHistory(t, store, 3)
-	path := dbPath(t)
+	dsn := b.fresh(t)
 	opts := fast
 	opts.RowsMax = 16
-	a, b := openLedger(t, path, opts), openLedger(t, path, opts)
-	start(t, a, store)
-	start(t, b, store)
+	one, two := openLedger(t, dsn, opts), openLedger(t, dsn, opts)
+	start(t, one, store)
+	start(t, two, store)
 	for range 10 {
 		h.some(shards, 5)
 	}
-	eventually(t, "all settled", func() bool { return settled(t, a, store, shards) })
-	eventually(t, "both know", func() bool { return a.Lag() == 0 && b.Lag() == 0 && a.Ready() == nil && b.Ready() == nil })
-	checkBooks(t, b, store, shards)
-	n := count(a.metrics.entries) + count(b.metrics.entries)
+	eventually(t, "all settled", func() bool { return settled(t, one, store, shards) })
+	eventually(t, "both know", func() bool { return one.Lag() == 0 && two.Lag() == 0 && one.Ready() == nil && two.Ready() == nil })
+	checkBooks(t, two, store, shards)
+	n := count(one.metrics.entries) + count(two.metrics.entries)
 	if want := float64(len(foldLogs(t, store, shards).Rows)); n != want {
 		t.Errorf("the workers wrote %v entries, want %v", n, want)
 	}
@@ -96,7 +100,9 @@ func TestTwoWorkers(t *testing.T) {
 
 // TestHalts: a shard that can't be settled stops, says why, and leaves the
 // others alone.
-func TestHalts(t *testing.T) {
+func TestHalts(t *testing.T) { each(t, testHalts) }
+
+func testHalts(t *testing.T, b backend) {
 	reward := func(r cairn.Micro) func(*history) {
 		return func(h *history) {
 			cs := h.claims(1)
@@ -134,7 +140,7 @@ func TestHalts(t *testing.T) {
 			h.write(0, h.claims(5))
 			c.bad(h)
 			h.write(2, h.claims(5))
-			l := openLedger(t, dbPath(t), fast)
+			l := openLedger(t, b.fresh(t), fast)
 			start(t, l, store)
 			eventually(t, "shard 1 halted", func() bool { return errors.Is(l.Ready(), c.want) })
 			h.write(0, h.claims(7))
@@ -154,7 +160,9 @@ func TestHalts(t *testing.T) {
 }
 
 // TestDiverged: a ledger meets logs that are not those it settled.
-func TestDiverged(t *testing.T) {
+func TestDiverged(t *testing.T) { each(t, testDiverged) }
+
+func testDiverged(t *testing.T, b backend) {
 	for _, c := range []struct {
 		name  string
 		other func(h *history)
@@ -165,11 +173,11 @@ func TestDiverged(t *testing.T) {
 		{"empty", func(*history) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := dbPath(t)
+			dsn := b.fresh(t)
 			store := provision(t, 1)
 			h := newHistory(t, store, 5)
 			h.write(0, h.claims(3), h.claims(3))
-			l := openLedger(t, path, fast)
+			l := openLedger(t, dsn, fast)
 			stop := start(t, l, store)
 			eventually(t, "all settled", func() bool { return settled(t, l, store, 1) })
 			stop()
@@ -187,9 +195,11 @@ func TestDiverged(t *testing.T) {
 }
 
 // TestStoreClosed: Run ends when its store is closed under it.
-func TestStoreClosed(t *testing.T) {
+func TestStoreClosed(t *testing.T) { each(t, testStoreClosed) }
+
+func testStoreClosed(t *testing.T, b backend) {
 	store := provision(t, 1)
-	l := openLedger(t, dbPath(t), fast)
+	l := openLedger(t, b.fresh(t), fast)
 	done := make(chan error, 1)
 	go func() { done <- l.Run(t.Context(), store) }()
 	eventually(t, "settled", func() bool { return settled(t, l, store, 1) })
@@ -200,9 +210,11 @@ func TestStoreClosed(t *testing.T) {
 }
 
 // TestDiscovers: a shard that is provisioned while Run runs is settled too.
-func TestDiscovers(t *testing.T) {
+func TestDiscovers(t *testing.T) { each(t, testDiscovers) }
+
+func testDiscovers(t *testing.T, b backend) {
 	store := provision(t, 1)
-	l := openLedger(t, dbPath(t), fast)
+	l := openLedger(t, b.fresh(t), fast)
 	start(t, l, store)
 	eventually(t, "running", func() bool { return settled(t, l, store, 1) })
 	if err := store.Provision(t.Context(), eventlog.Spec{Name: eventlog.Shard(1)}); err != nil {
@@ -225,7 +237,9 @@ func count(c prometheus.Counter) float64 {
 
 // TestDurableMark: what is in the log and not known to be durable is not paid.
 // A volatile log's mark moves with its fences alone.
-func TestDurableMark(t *testing.T) {
+func TestDurableMark(t *testing.T) { each(t, testDurableMark) }
+
+func testDurableMark(t *testing.T, b backend) {
 	store := openStore(t, t.TempDir())
 	if err := store.Provision(t.Context(),
 		eventlog.Spec{Name: eventlog.Shard(0), Volatile: true}, eventlog.Spec{Name: eventlog.Shard(1)}); err != nil {
@@ -234,7 +248,7 @@ func TestDurableMark(t *testing.T) {
 	h := newHistory(t, store, 17)
 	h.write(0, h.claims(3), h.claims(3)) // behind the fence, 1-0
 	h.write(1, h.claims(5))
-	l := openLedger(t, dbPath(t), fast)
+	l := openLedger(t, b.fresh(t), fast)
 	start(t, l, store)
 	eventually(t, "all that is durable settled", func() bool {
 		m, err := l.Settled(t.Context())

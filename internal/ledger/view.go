@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync"
 
 	"github.com/veltrix/cairn"
 )
@@ -13,17 +14,24 @@ import (
 type View struct {
 	l  *Ledger
 	tx *sql.Tx
+	mu sync.Mutex // a connection answers one query at a time
 }
 
-// View begins a view. Close it: it holds a connection, and keeps the
-// database's write-ahead log from shrinking.
+// View begins a view. Close it: it holds a connection, and keeps SQLite's
+// write-ahead log from shrinking, and PostgreSQL from vacuuming.
 func (l *Ledger) View(ctx context.Context) (*View, error) {
-	tx, err := l.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: %s: %w", l.path, err)
+	opts := l.dialect.view
+	tx, err := l.read.BeginTx(ctx, &opts)
+	if err == nil && l.dialect.viewBegins != "" {
+		if _, err = tx.ExecContext(ctx, l.dialect.viewBegins); err != nil {
+			_ = tx.Rollback()
+		}
 	}
-	v := &View{l, tx}
-	// SQLite takes its snapshot at the first read.
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %s: %w", l.name, err)
+	}
+	v := &View{l: l, tx: tx}
+	// The snapshot is taken at the first read.
 	if _, err := v.Shards(ctx); err != nil {
 		_ = tx.Rollback()
 		return nil, err
@@ -36,21 +44,26 @@ func (v *View) Close() error { return v.tx.Rollback() }
 
 // Shards returns how far each shard is settled.
 func (v *View) Shards(ctx context.Context) (map[int]ShardSums, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	m, err := readShardSums(ctx, v.tx)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %s: offsets: %w", v.l.path, err)
+		return nil, fmt.Errorf("ledger: %s: offsets: %w", v.l.name, err)
 	}
 	return m, nil
 }
 
-// Map calls f for each entry of one map, by tile. The Row is borrowed.
+// Map calls f for each entry of one map, by tile. The Row is borrowed. f must
+// not call the View.
 func (v *View) Map(ctx context.Context, hunt cairn.HuntID, tick cairn.Tick, f func(*Row) error) error {
-	rows, err := v.tx.QueryContext(ctx, selectRows+` WHERE hunt = ? AND map = ? ORDER BY tile`, string(hunt), int64(tick))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	rows, err := v.tx.QueryContext(ctx, selectRows+` WHERE hunt = $1 AND map = $2 ORDER BY tile`, string(hunt), int64(tick))
 	if err == nil {
 		err = eachRow(rows, f)
 	}
 	if err != nil {
-		return fmt.Errorf("ledger: %s: entries of %s/%d: %w", v.l.path, hunt, tick, err)
+		return fmt.Errorf("ledger: %s: entries of %s/%d: %w", v.l.name, hunt, tick, err)
 	}
 	return nil
 }
@@ -58,12 +71,14 @@ func (v *View) Map(ctx context.Context, hunt cairn.HuntID, tick cairn.Tick, f fu
 // Rows calls f for each entry, by hunt, map and tile. The Row is borrowed. f
 // must not call the View.
 func (v *View) Rows(ctx context.Context, f func(*Row) error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	rows, err := v.tx.QueryContext(ctx, selectRows+` ORDER BY hunt, map, tile`)
 	if err == nil {
 		err = eachRow(rows, f)
 	}
 	if err != nil {
-		return fmt.Errorf("ledger: %s: entries: %w", v.l.path, err)
+		return fmt.Errorf("ledger: %s: entries: %w", v.l.name, err)
 	}
 	return nil
 }
@@ -71,9 +86,11 @@ func (v *View) Rows(ctx context.Context, f func(*Row) error) error {
 // Balances calls f for each player's balance, by player. f must not call the
 // View.
 func (v *View) Balances(ctx context.Context, f func(player cairn.PlayerID, entries int64, total cairn.Micro) error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	rows, err := v.tx.QueryContext(ctx, `SELECT player, entries, total FROM balances ORDER BY player`)
 	if err != nil {
-		return fmt.Errorf("ledger: %s: balances: %w", v.l.path, err)
+		return fmt.Errorf("ledger: %s: balances: %w", v.l.name, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -83,7 +100,7 @@ func (v *View) Balances(ctx context.Context, f func(player cairn.PlayerID, entri
 			total   cairn.Micro
 		)
 		if err := rows.Scan(&player, &entries, &total); err != nil {
-			return fmt.Errorf("ledger: %s: balances: %w", v.l.path, err)
+			return fmt.Errorf("ledger: %s: balances: %w", v.l.name, err)
 		}
 		if err := f(player, entries, total); err != nil {
 			return err
@@ -92,22 +109,25 @@ func (v *View) Balances(ctx context.Context, f func(player cairn.PlayerID, entri
 	return rows.Err()
 }
 
-// Integrity lets the database check its own file, and returns what it found
-// wrong: nothing if it is whole.
+// Integrity lets the database check itself, and returns what it found wrong:
+// nothing if it is whole. SQLite checks its file; PostgreSQL, that its indexes
+// are valid and the keys there that make an entry unique.
 func (v *View) Integrity(ctx context.Context) ([]string, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	rows, err := v.tx.QueryContext(ctx, v.l.dialect.integrity)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %s: integrity: %w", v.l.path, err)
+		return nil, fmt.Errorf("ledger: %s: integrity: %w", v.l.name, err)
 	}
 	defer rows.Close()
 	var problems []string
 	for rows.Next() {
 		var s string
 		if err := rows.Scan(&s); err != nil {
-			return nil, fmt.Errorf("ledger: %s: integrity: %w", v.l.path, err)
+			return nil, fmt.Errorf("ledger: %s: integrity: %w", v.l.name, err)
 		}
 		if s != "ok" {
-			problems = append(problems, fmt.Sprintf("%s: %s", v.l.path, s))
+			problems = append(problems, fmt.Sprintf("%s: %s", v.l.name, s))
 		}
 	}
 	return problems, rows.Err()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/veltrix/cairn"
 )
@@ -19,6 +18,16 @@ type batch struct {
 	to      position // the last record
 	records []record
 	claims  int
+}
+
+// total returns Σ of the rewards of all claims of b.
+func (b *batch) total() (t cairn.Micro) {
+	for i := range b.records {
+		for j := range b.records[i].claims {
+			t += b.records[i].claims[j].Reward
+		}
+	}
+	return t
 }
 
 // counts are what a transaction did.
@@ -40,6 +49,8 @@ func (s *settler) settle(ctx context.Context) {
 		var stale *errStale
 		ok := s.retry(ctx, "transaction", func() (err error) {
 			begun := s.opts.Now()
+			ctx, done := s.bounded(ctx)
+			defer done()
 			n, err = s.writer.commit(ctx, s.write, batches)
 			if err == nil {
 				s.metrics.commits.Observe(s.opts.Now().Sub(begun).Seconds())
@@ -98,18 +109,10 @@ func (s *settler) take() []batch {
 	return bs
 }
 
-// insertRows is how many rows one INSERT takes: a statement costs about as
-// much as four of its rows.
-const insertRows = 64
-
-const (
-	insertColumns = 12
-	balanceRows   = 64
-)
-
 // A writer writes batches. It keeps what it needs between transactions.
 type writer struct {
-	args     []any
+	bulk     bulk
+	rows     []Row
 	balances map[cairn.PlayerID]*balance
 }
 
@@ -119,8 +122,8 @@ type balance struct {
 }
 
 // commit writes batches in one transaction. After an error that is not
-// errStale the transaction may have been committed nevertheless; the offsets
-// then make the next try stale.
+// errStale the transaction may have been committed nevertheless, or be so
+// yet; the offsets then make the next try stale.
 func (w *writer) commit(ctx context.Context, db *sql.DB, batches []batch) (n counts, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -131,169 +134,93 @@ func (w *writer) commit(ctx context.Context, db *sql.DB, batches []batch) (n cou
 			_ = tx.Rollback()
 		}
 	}()
-	w.balances = map[cairn.PlayerID]*balance{}
-	for i := range batches {
-		b := &batches[i]
-		if err := advance(ctx, tx, b); err != nil {
-			return n, err
-		}
-		lost, lostReward, err := w.insert(ctx, tx, b)
-		if err != nil {
-			return n, err
-		}
-		n.entries += b.claims - lost
-		n.conflicts += lost
-		if lost > 0 {
-			_, err = tx.ExecContext(ctx, `UPDATE offsets SET entries = entries - ?, total = total - ?, conflicts = conflicts + ? WHERE shard = ?`,
-				lost, int64(lostReward), lost, b.shard)
-			if err != nil {
-				return n, err
-			}
-		}
-	}
-	if err := w.addBalances(ctx, tx); err != nil {
+	if err := w.bulk.advance(ctx, tx, batches); err != nil {
 		return n, err
 	}
-	return n, tx.Commit()
+	w.rows = appendRows(w.rows[:0], batches)
+	lost, err := w.bulk.insert(ctx, tx, w.rows)
+	if err != nil {
+		return n, err
+	}
+	if err := takeBack(ctx, tx, w.rows, lost); err != nil {
+		return n, err
+	}
+	if err := w.credit(ctx, tx, lost); err != nil {
+		return n, err
+	}
+	return counts{len(w.rows) - len(lost), len(lost)}, tx.Commit()
 }
 
-// advance moves a shard's offset from b.from to b.to, and its sums as though
-// every claim of b were paid. It goes first, so that of two workers one waits
-// here and then finds the offset moved.
-func advance(ctx context.Context, tx *sql.Tx, b *batch) error {
-	var total cairn.Micro
-	for i := range b.records {
-		for j := range b.records[i].claims {
-			total += b.records[i].claims[j].Reward
+// appendRows appends the claims of batches as entries, in the logs' order.
+func appendRows(rows []Row, batches []batch) []Row {
+	for i := range batches {
+		b := &batches[i]
+		for j := range b.records {
+			r := &b.records[j]
+			for k := range r.claims {
+				c := &r.claims[k]
+				rows = append(rows, Row{
+					TileRef: c.TileRef, Geohash: c.Cell.String(), Reward: c.Reward, Player: c.Player, Name: c.Name, At: c.At,
+					Place: cairn.Place{Shard: b.shard, Epoch: r.offset.Epoch, Seq: r.offset.Seq, Index: k},
+				})
+			}
 		}
 	}
-	if b.from.offset.IsZero() {
-		_, err := tx.ExecContext(ctx, `INSERT INTO offsets (shard, epoch, seq, chain, entries, total, conflicts)
-			VALUES (?, 0, 0, ?, 0, 0, 0) ON CONFLICT DO NOTHING`, b.shard, b.from.chain[:])
-		if err != nil {
-			return err
-		}
-	}
-	res, err := tx.ExecContext(ctx, `UPDATE offsets SET epoch = ?, seq = ?, chain = ?, entries = entries + ?, total = total + ?
-		WHERE shard = ? AND epoch = ? AND seq = ? AND chain = ?`,
-		int64(b.to.offset.Epoch), int64(b.to.offset.Seq), b.to.chain[:], b.claims, int64(total),
-		b.shard, int64(b.from.offset.Epoch), int64(b.from.offset.Seq), b.from.chain[:])
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(err, &errStale{b.shard})
+	return rows
+}
+
+// checkLost holds how many of rows were inserted against how many are another's.
+func checkLost(rows, inserted, lost int) error {
+	if inserted+lost != rows {
+		return fmt.Errorf("of %d rows %d were inserted, and %d stand", rows, inserted, rows-lost)
 	}
 	return nil
 }
 
-// insert writes the claims of b as entries, the first of a tile in the log's
-// order wins, and returns how many did not and Σ of their rewards.
-func (w *writer) insert(ctx context.Context, tx *sql.Tx, b *batch) (lost int, lostReward cairn.Micro, err error) {
-	rows := make([]Row, 0, insertRows)
-	flush := func() error {
-		n, reward, err := w.insertChunk(ctx, tx, rows)
-		lost += n
-		lostReward += reward
-		rows = rows[:0]
-		return err
-	}
-	for i := range b.records {
-		r := &b.records[i]
-		for j := range r.claims {
-			c := &r.claims[j]
-			rows = append(rows, Row{
-				TileRef: c.TileRef, Geohash: c.Cell.String(), Reward: c.Reward, Player: c.Player, Name: c.Name, At: c.At,
-				Place: cairn.Place{Shard: b.shard, Epoch: r.offset.Epoch, Seq: r.offset.Seq, Index: j},
-			})
-			if len(rows) == insertRows {
-				if err := flush(); err != nil {
-					return lost, lostReward, err
-				}
+// takeBack takes the claims that were not paid out of their shards' sums.
+func takeBack(ctx context.Context, tx *sql.Tx, rows []Row, lost []int) error {
+	for first := 0; first < len(lost); {
+		shard, total, n := rows[lost[first]].Place.Shard, cairn.Micro(0), 0
+		for _, i := range lost[first:] {
+			if rows[i].Place.Shard != shard {
+				break
 			}
+			total += rows[i].Reward
+			n++
 		}
-	}
-	if len(rows) > 0 {
-		err = flush()
-	}
-	return lost, lostReward, err
-}
-
-// insertChunk inserts rows with one statement.
-func (w *writer) insertChunk(ctx context.Context, tx *sql.Tx, rows []Row) (lost int, lostReward cairn.Micro, err error) {
-	w.args = w.args[:0]
-	for i := range rows {
-		r := &rows[i]
-		w.args = append(w.args, string(r.Hunt), int64(r.Tick), int64(r.Tile), string(r.Player), r.Name, r.Geohash, int64(r.Reward), int64(r.At),
-			int64(r.Place.Shard), int64(r.Place.Epoch), int64(r.Place.Seq), int64(r.Place.Index))
-	}
-	res, err := tx.ExecContext(ctx, `INSERT INTO entries (hunt, map, tile, player, name, cell, reward, at, shard, epoch, seq, idx) VALUES `+
-		values(len(rows), insertColumns)+` ON CONFLICT DO NOTHING`, w.args...)
-	if err != nil {
-		return 0, 0, err
-	}
-	n, err := res.RowsAffected()
-	if err != nil {
-		return 0, 0, err
-	}
-	for i := range rows {
-		r := &rows[i]
-		if int(n) < len(rows) {
-			won, err := stands(ctx, tx, r)
-			if err != nil {
-				return lost, lostReward, err
-			}
-			if !won {
-				lost++
-				lostReward += r.Reward
-				continue
-			}
-		}
-		w.credit(r.Player, r.Reward)
-	}
-	if lost != len(rows)-int(n) {
-		return lost, lostReward, fmt.Errorf("of %d rows %d were inserted, and %d stand", len(rows), n, len(rows)-lost)
-	}
-	return lost, lostReward, nil
-}
-
-// stands reports whether the tile's entry is r: its place is r's alone.
-func stands(ctx context.Context, tx *sql.Tx, r *Row) (bool, error) {
-	var p cairn.Place
-	err := tx.QueryRowContext(ctx, `SELECT shard, epoch, seq, idx FROM entries WHERE hunt = ? AND map = ? AND tile = ?`,
-		string(r.Hunt), int64(r.Tick), int64(r.Tile)).Scan(&p.Shard, &p.Epoch, &p.Seq, &p.Index)
-	return p == r.Place, err
-}
-
-func (w *writer) credit(player cairn.PlayerID, reward cairn.Micro) {
-	b := w.balances[player]
-	if b == nil {
-		b = new(balance)
-		w.balances[player] = b
-	}
-	b.entries++
-	b.total += reward
-}
-
-// addBalances adds what the transaction credited, by player.
-func (w *writer) addBalances(ctx context.Context, tx *sql.Tx) error {
-	for players := range slices.Chunk(slices.Sorted(maps.Keys(w.balances)), balanceRows) {
-		w.args = w.args[:0]
-		for _, p := range players {
-			b := w.balances[p]
-			w.args = append(w.args, string(p), b.entries, int64(b.total))
-		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO balances (player, entries, total) VALUES `+values(len(players), 3)+
-			` ON CONFLICT (player) DO UPDATE SET entries = balances.entries + excluded.entries, total = balances.total + excluded.total`, w.args...)
+		_, err := tx.ExecContext(ctx, `UPDATE offsets SET entries = entries - $1, total = total - $2, conflicts = conflicts + $1 WHERE shard = $3`,
+			n, int64(total), shard)
 		if err != nil {
 			return err
 		}
+		first += n
 	}
 	return nil
 }
 
-// values returns the VALUES list of n rows.
-func values(n, columns int) string {
-	row := "(?" + strings.Repeat(", ?", columns-1) + ")"
-	return row + strings.Repeat(", "+row, n-1)
+// credit adds what the transaction paid to the balances.
+func (w *writer) credit(ctx context.Context, tx *sql.Tx, lost []int) error {
+	w.balances = map[cairn.PlayerID]*balance{}
+	for i := range w.rows {
+		if len(lost) > 0 && lost[0] == i {
+			lost = lost[1:]
+			continue
+		}
+		b := w.balances[w.rows[i].Player]
+		if b == nil {
+			b = new(balance)
+			w.balances[w.rows[i].Player] = b
+		}
+		b.entries++
+		b.total += w.rows[i].Reward
+	}
+	if len(w.balances) == 0 {
+		return nil
+	}
+	players := slices.Sorted(maps.Keys(w.balances))
+	by := make([]*balance, len(players))
+	for i, p := range players {
+		by[i] = w.balances[p]
+	}
+	return w.bulk.credit(ctx, tx, players, by)
 }
