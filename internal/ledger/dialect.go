@@ -117,15 +117,17 @@ func (d *dialect) migrate(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	for try := 0; ; try++ {
-		if _, err = p.Up(ctx); err == nil || try == 3 || ctx.Err() != nil {
-			break
+	var first error // the others may only say what came of it
+	for range 4 {
+		_, err := p.Up(ctx)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
+	return fmt.Errorf("migrate: %w", first)
 }
 
 // checkVersion refuses a schema that is not the one this program knows.
