@@ -41,6 +41,7 @@ const drainWithin = 10 * time.Second
 
 type gameOptions struct {
 	dir        string
+	ledger     ledgerFlag
 	adminToken string
 	guests     bool
 	origins    []string
@@ -111,7 +112,7 @@ func (g *game) open(ctx context.Context) (err error) {
 	g.claims = claim.New(g.store, keeper, claim.Options{Shards: g.opts.shards, Log: log, Metrics: reg})
 	g.hub = broadcast.New(g.store, broadcast.Options{Log: log, Metrics: reg})
 	g.boards = leaderboard.New(g.store, leaderboard.Options{Checkpoint: filepath.Join(g.opts.dir, checkpointFile), Log: log, Metrics: reg})
-	if g.ledger, err = ledger.Open(ctx, "sqlite:"+filepath.Join(g.opts.dir, ledgerFile), ledger.Options{Log: log, Metrics: reg}); err != nil {
+	if g.ledger, err = ledger.Open(ctx, g.opts.ledger.dsn(g.opts.dir), ledger.Options{Log: log, Metrics: reg}); err != nil {
 		return err
 	}
 	page, err := fs.Sub(web.Dist, "dist")
@@ -156,7 +157,7 @@ func (g *game) checks() []server.Check {
 		{Name: "broadcast", Ready: g.hub.Ready},
 		{Name: "map", Ready: g.mapOpen},
 		{Name: "leaderboard", Ready: g.boards.Ready, Advisory: true},
-		{Name: "ledger", Ready: g.ledger.Ready, Advisory: true},
+		{Name: "ledger", Ready: g.ledgerReady, Advisory: true},
 	}
 }
 

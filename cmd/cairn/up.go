@@ -33,10 +33,14 @@ type upCmd struct {
 	ClaimRate  float64       `help:"Claims a second that one player may send." default:"20"`
 	ClaimBurst int           `help:"Claims that one player may send at once." default:"50"`
 	Retention  time.Duration `help:"How long settled records stay in the log." default:"6h"`
+	ledgerFlag
 }
 
 func (u *upCmd) Run(p *program) error {
 	if err := u.check(); err != nil {
+		return err
+	}
+	if err := u.ledgerFlag.check(); err != nil {
 		return err
 	}
 	hunt, err := u.hunt()
@@ -54,7 +58,7 @@ func (u *upCmd) Run(p *program) error {
 	}
 	defer admin.Close()
 	g, err := openGame(p.ctx, gameOptions{
-		dir: u.Data, adminToken: u.AdminToken, guests: u.Guests, origins: u.Origin, shards: shardsMax, retention: u.Retention, log: p.log,
+		dir: u.Data, ledger: u.ledgerFlag, adminToken: u.AdminToken, guests: u.Guests, origins: u.Origin, shards: shardsMax, retention: u.Retention, log: p.log,
 		limits: server.Limits{PlayerClaims: server.Rate{PerSecond: u.ClaimRate, Burst: u.ClaimBurst}},
 	})
 	if err == nil {

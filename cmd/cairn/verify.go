@@ -19,6 +19,7 @@ import (
 type verifyCmd struct {
 	Data string `help:"The data folder of a cairn up that is not running." default:"cairn-data" type:"path"`
 	JSON bool   `name:"json" help:"Print JSON."`
+	ledgerFlag
 }
 
 // errViolated makes the exit code 1; the report has said why.
@@ -27,6 +28,9 @@ var errViolated = errors.New("the data breaks an invariant: see the violations")
 func (v verifyCmd) Run(p *program) error {
 	if st, err := os.Stat(filepath.Join(v.Data, logDir)); err != nil || !st.IsDir() {
 		return usagef("--data: %s holds no cairn data; want the folder that cairn up was started with", v.Data)
+	}
+	if err := v.check(); err != nil {
+		return err
 	}
 	report, err := v.verify(p)
 	if err != nil {
@@ -55,10 +59,13 @@ func (v verifyCmd) verify(p *program) (*audit.Report, error) {
 	}
 	defer store.Close()
 	path := filepath.Join(v.Data, ledgerFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is gone: what was paid can't be verified; restore it, or let cairn up settle the log anew", path)
+	if _, err := os.Stat(path); v.Ledger == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is gone: what was paid can't be verified; restore it, say where it is with --ledger, or let cairn up settle the log anew", path)
 	}
-	led, err := ledger.Open(p.ctx, "sqlite:"+path, ledger.Options{ReadOnly: true, Log: p.log})
+	led, err := ledger.Open(p.ctx, v.dsn(v.Data), ledger.Options{ReadOnly: true, Log: p.log})
+	if v.Ledger != "" && err != nil {
+		return nil, fmt.Errorf("--ledger: %w", err) // the wrong one, or not there now
+	}
 	if err != nil {
 		return audit.OfError(err), nil
 	}

@@ -259,7 +259,7 @@ func (v *verifier) close() {
 }
 
 // isData reports whether err says something about the ledger's data, and so is
-// a violation, and not that ctx ended.
+// a violation, and not that ctx ended or that the database can't be asked.
 func isData(ctx context.Context, err error) bool {
-	return err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled)
+	return err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) && !ledger.IsAway(err)
 }

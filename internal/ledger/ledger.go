@@ -120,6 +120,19 @@ func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
 	return l, nil
 }
 
+// CheckDSN returns why Open can't know what dsn means.
+func CheckDSN(dsn string) error {
+	d, err := dialectOf(dsn)
+	if err == nil && d.remote {
+		_, err = postgresConfig(dsn, &Options{})
+	}
+	return err
+}
+
+// IsAway reports whether err, of any call, says that the database can't be
+// reached or does not serve now, which says nothing of what is in it.
+func IsAway(err error) bool { return err != nil && isAway(err) }
+
 // bounded bounds the wait for an answer of a database that is elsewhere: a
 // link that is cut without a word would else be waited on for ever.
 func (l *Ledger) bounded(ctx context.Context) (context.Context, context.CancelFunc) {

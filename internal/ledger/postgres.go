@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"time"
@@ -97,6 +98,27 @@ func postgresWriter(cfg *pgx.ConnConfig) driver.Connector {
 	w.RuntimeParams["default_transaction_isolation"] = "read committed"
 	w.RuntimeParams["default_transaction_read_only"] = "off"
 	return stdlib.GetConnector(*w, stdlib.OptionAfterConnect(commitsAreDurable))
+}
+
+// isAway reports whether err came because PostgreSQL can't be reached or does
+// not serve now.
+func isAway(err error) bool {
+	var (
+		network net.Error
+		connect *pgconn.ConnectError
+		refused *pgconn.PgError
+	)
+	switch {
+	case errors.As(err, &refused):
+		switch refused.Code[:2] {
+		case "08", "53", "57": // connection exception, insufficient resources, operator intervention
+			return true
+		}
+		return refused.Code == "25P03" // idle_in_transaction_session_timeout
+	case errors.As(err, &connect), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return true
+	}
+	return false
 }
 
 // commitsAreDurable makes a commit be on disk when it returns, whatever the
