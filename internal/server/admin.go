@@ -197,7 +197,7 @@ func (s *Server) record(ctx context.Context, c cairn.Change) (cairn.HuntStatus, 
 	case err == nil:
 		return st, nil
 	case errors.Is(err, cairn.ErrHuntExists):
-		return st, problem(http.StatusConflict, "hunt_exists", "%s", err.Error())
+		return st, problem(http.StatusConflict, codeHuntExists, "%s", err.Error())
 	case errors.Is(err, cairn.ErrHuntUnknown):
 		return st, unknownHunt(c.Hunt)
 	}

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/broadcast"
 )
 
@@ -31,6 +34,46 @@ func TestAsyncAPI(t *testing.T) {
 	}
 	if doc.AsyncAPI != "3.0.0" || doc.Channels["live"].Address != "/v1/live" {
 		t.Errorf("got %+v, want AsyncAPI 3.0.0 with /v1/live", doc)
+	}
+}
+
+// TestPublicContract holds docs/api.md against what is served: every call,
+// every status and every code of a problem is in it.
+func TestPublicContract(t *testing.T) {
+	b, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	g := newGame(t, nil)
+	want := []string{"/v1/openapi.json", "/v1/asyncapi.yaml", "/admin/v1/openapi.json", "/metrics", "/readyz", "/healthz"}
+	for _, d := range []*apiDoc{g.doc, g.adminDoc} {
+		for path, item := range d.paths {
+			want = append(want, path)
+			for _, op := range item.(object) {
+				for status := range op.(object)["responses"].(object) {
+					if status >= "400" {
+						want = append(want, "| "+status+" |")
+					}
+				}
+			}
+		}
+	}
+	for _, code := range codeOfStatus {
+		if code != codeConflict { // no call answers with it: each 409 has a code of its own
+			want = append(want, "`"+code+"`")
+		}
+	}
+	for _, code := range []string{codeHunt, codeMap, codeTile, codePlayer, codeUnclaimed, codeNotFound, codeHuntExists} {
+		want = append(want, "`"+code+"`")
+	}
+	for o := cairn.Won; o <= cairn.Pending; o++ {
+		want = append(want, "`"+o.String()+"`")
+	}
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("docs/api.md does not mention %s", w)
+		}
 	}
 }
 

@@ -313,7 +313,7 @@ type puzzleOutput struct {
 
 type puzzleBody struct {
 	Kind   string          `json:"kind" enum:"tap,cipher,lights,echo,odd"`
-	Prompt json.RawMessage `json:"prompt,omitempty" doc:"What to solve, by kind (docs/puzzles.md); none for tap."`
+	Prompt json.RawMessage `json:"prompt" doc:"What to solve, an object by kind (docs/puzzles.md); empty for tap."`
 	Token  string          `json:"token,omitempty" doc:"Comes back with the answer; none for tap."`
 }
 
@@ -334,7 +334,7 @@ func (s *Server) getPuzzle(ctx context.Context, in *tilePath) (*puzzleOutput, er
 		return nil, problem(http.StatusGone, codeClosed, "the tile's map closed at %s", m.Closes)
 	}
 	kind := m.Tiles[in.Tile].Puzzle
-	out := &puzzleOutput{puzzleBody{Kind: kind.String()}}
+	out := &puzzleOutput{puzzleBody{Kind: kind.String(), Prompt: json.RawMessage("{}")}}
 	if kind != cairn.Tap {
 		out.Body.Prompt, out.Body.Token = s.rooms.Keeper.Prompt(kind, in.ref(), playerOf(ctx).id, now)
 	}

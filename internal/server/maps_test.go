@@ -110,7 +110,7 @@ func TestPuzzle(t *testing.T) {
 	m := g.openMap(0, cairn.Tap, cairn.Echo)
 	_, ana := g.signIn("ana")
 	_, bo := g.signIn("bo")
-	if a := g.get(ana, tilePathOf(m, 0, "puzzle")); strings.TrimSpace(string(a.body)) != `{"kind":"tap"}` {
+	if a := g.get(ana, tilePathOf(m, 0, "puzzle")); strings.TrimSpace(string(a.body)) != `{"kind":"tap","prompt":{}}` {
 		t.Errorf("tap: got %v", a)
 	}
 	mine, theirs := g.get(ana, tilePathOf(m, 1, "puzzle")), g.get(bo, tilePathOf(m, 1, "puzzle"))

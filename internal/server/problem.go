@@ -36,6 +36,7 @@ const (
 	codeClosed      = "closed"
 	codePlayer      = "unknown_player"
 	codeUnclaimed   = "unclaimed"
+	codeHuntExists  = "hunt_exists"
 )
 
 var codeOfStatus = map[int]string{
