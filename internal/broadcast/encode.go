@@ -231,7 +231,12 @@ func (x *board) encode(rows int) []byte {
 		b = append(appendString(b, eventlog.Shard(o.Shard)), ':')
 		b = appendString(b, o.Offset.String())
 	}
-	lag := max(0, x.Published.Sub(x.Newest).Milliseconds())
+	// A version with nothing new in it is late for nobody, however long ago
+	// its newest claim is.
+	lag := int64(0)
+	if x.fresh != 0 {
+		lag = max(0, x.Published.Sub(x.fresh).Milliseconds())
+	}
 	b = strconv.AppendInt(append(b, `},"lag_ms":`...), lag, 10)
 	b = strconv.AppendInt(append(b, `,"players":`...), int64(x.Players), 10)
 	b = append(b, `,"rows":[`...)

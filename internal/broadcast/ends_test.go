@@ -226,8 +226,8 @@ func TestStandings(t *testing.T) {
 	}
 	r.until("the delivery is observed", func() bool { return r.metric("cairn_standings_delivery_seconds") == 1 })
 	board("", r.instant(), "ana") // published anew, with nothing new in it
-	if b = c.want("standings"); b.Region != "" {
-		t.Errorf("got %s; want everywhere's board", b.raw)
+	if b = c.want("standings"); b.Region != "" || b.LagMS != 0 {
+		t.Errorf("got %s; want everywhere's board, and late for nobody", b.raw)
 	}
 	board("", r.instant().Add(-time.Second).Add(-7*time.Millisecond), "old")
 	r.sweep()
