@@ -225,8 +225,12 @@ var ledgerDamages = []damage{
 	}, false},
 	{"offset that can't be read", func(w *world) []string {
 		w.sql("UPDATE offsets SET chain = x'00' WHERE shard = 2")
-		return []string{"ledger.db: …chain hash of shard 2 has 1 bytes"}
+		return []string{"ledger: …chain hash of shard 2 has 1 bytes"}
 	}, true},
+}
+
+// fileDamages are of the ledger that is a file.
+var fileDamages = []damage{
 	ledgerFile("pages overwritten", func(b []byte) []byte {
 		for i := 8 * 4096; i < len(b)-4096; i++ {
 			b[i] = 0xa5

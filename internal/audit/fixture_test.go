@@ -16,10 +16,19 @@ import (
 	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/eventlog/filelog"
 	"github.com/veltrix/cairn/internal/ledger"
+	"github.com/veltrix/cairn/internal/ledger/pgtest"
 	"github.com/veltrix/cairn/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests end with the PostgreSQL server that they shared.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	defer pgtest.StopShared()
+	return m.M.Run()
+}
 
 const (
 	shards = 4
@@ -42,6 +51,7 @@ func (c claimed) offset() eventlog.Offset { return eventlog.Offset{Epoch: c.Epoc
 type world struct {
 	t    testing.TB
 	dir  string
+	dsn  string // of a ledger elsewhere; "" for the file in dir
 	rnd  *rand.Rand
 	hunt cairn.Hunt
 	maps []*cairn.Map  // by tick
@@ -51,6 +61,13 @@ type world struct {
 
 func (w *world) logs() string   { return filepath.Join(w.dir, "log") }
 func (w *world) ledger() string { return filepath.Join(w.dir, "ledger.db") }
+
+func (w *world) ledgerDSN() string {
+	if w.dsn != "" {
+		return w.dsn
+	}
+	return "sqlite:" + w.ledger()
+}
 
 // newWorld makes the history: a hunt goes live, maps are emitted, players
 // claim tiles in several epochs a shard, and the ledger settles it all.
@@ -239,7 +256,7 @@ func (w *world) claimBy(store eventlog.Store, shard int, cs []cairn.Claim, each 
 // settle runs the ledger until it has settled all shards.
 func (w *world) settle(store eventlog.Store) {
 	w.t.Helper()
-	l, err := ledger.Open(w.t.Context(), "sqlite:"+w.ledger(), ledger.Options{CommitEvery: time.Millisecond})
+	l, err := ledger.Open(w.t.Context(), w.ledgerDSN(), ledger.Options{CommitEvery: time.Millisecond})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -286,7 +303,7 @@ func (w *world) verify(opts Options) *Report {
 		return OfError(err)
 	}
 	defer store.Close()
-	led, err := ledger.Open(w.t.Context(), "sqlite:"+w.ledger(), ledger.Options{ReadOnly: true})
+	led, err := ledger.Open(w.t.Context(), w.ledgerDSN(), ledger.Options{ReadOnly: true})
 	if err != nil {
 		return OfError(err)
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/binary"
+	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -99,7 +102,15 @@ func (quiet) Fatalf(format string, args ...any) { panic(format) }
 // sql changes the ledger's rows: exactly one, or the test is wrong.
 func (w *world) sql(query string, args ...any) {
 	w.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+w.ledger())
+	driver, name := "sqlite", "file:"+w.ledger()
+	if w.dsn != "" {
+		driver, name = "pgx", w.dsn
+		query = blobs.ReplaceAllString(query, `'\x$1'`)
+		for i := range args {
+			query = strings.Replace(query, "?", fmt.Sprintf("$%d", i+1), 1)
+		}
+	}
+	db, err := sql.Open(driver, name)
 	check(w.t, err)
 	defer db.Close()
 	res, err := db.Exec(query, args...)
@@ -108,3 +119,6 @@ func (w *world) sql(query string, args ...any) {
 		w.t.Fatalf("%s: %d rows, %v; want 1", query, n, err)
 	}
 }
+
+// blobs are SQLite's; PostgreSQL writes them in its own way.
+var blobs = regexp.MustCompile(`x'([0-9a-f]*)'`)

@@ -19,6 +19,7 @@ import (
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/ledger"
+	"github.com/veltrix/cairn/internal/ledger/pgtest"
 	"github.com/veltrix/cairn/internal/wire"
 )
 
@@ -34,7 +35,7 @@ type damage struct {
 func TestVerify(t *testing.T) {
 	clean := newWorld(t)
 	t.Run("clean", func(t *testing.T) { testClean(t, clean.copy(t)) })
-	for name, all := range map[string][]damage{"log": logDamages, "claims": claimDamages, "maps": mapDamages, "ledger": ledgerDamages} {
+	for name, all := range map[string][]damage{"log": logDamages, "claims": claimDamages, "maps": mapDamages, "ledger": ledgerDamages, "file": fileDamages} {
 		for _, d := range all {
 			t.Run(name+"/"+d.name, func(t *testing.T) {
 				w := clean.copy(t)
@@ -44,6 +45,49 @@ func TestVerify(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestVerifyPostgres: what Verify finds does not depend on where the ledger
+// lies.
+func TestVerifyPostgres(t *testing.T) {
+	clean := newWorld(t)
+	elsewhere := func(t *testing.T) *world {
+		w := clean.copy(t)
+		w.dsn = pgtest.Shared(t).Schema(t)
+		store := w.openLogs()
+		defer store.Close()
+		w.settle(store)
+		return w
+	}
+	t.Run("clean", func(t *testing.T) {
+		w := elsewhere(t)
+		got, want := w.verify(Options{}), clean.verify(Options{})
+		if d := cmp.Diff(want, got); d != "" || !got.OK || got.Ledger.Entries == 0 {
+			t.Errorf("the report differs from that with SQLite (-sqlite +postgres):\n%s\n%s", d, got)
+		}
+	})
+	for _, d := range ledgerDamages {
+		t.Run(d.name, func(t *testing.T) {
+			w := elsewhere(t)
+			want := d.do(w)
+			checkReport(t, w.verify(Options{}), want, d.also)
+		})
+	}
+	t.Run("away", func(t *testing.T) {
+		w := clean.copy(t)
+		server := pgtest.Start(t, false)
+		w.dsn = server.Schema(t)
+		store := w.openLogs()
+		defer store.Close()
+		w.settle(store)
+		led, err := ledger.Open(t.Context(), w.dsn, ledger.Options{ReadOnly: true})
+		check(t, err)
+		defer led.Close()
+		server.Kill()
+		if r, err := Verify(t.Context(), store, led, Options{}); !ledger.IsAway(err) {
+			t.Errorf("Verify: %v, %v; want that the database is away, and no report", r, err)
+		}
+	})
 }
 
 // checkReport wants a violation with each of want, and no others unless also.
@@ -366,10 +410,18 @@ func TestTrimmed(t *testing.T) {
 // TestLive: logs and ledger that are written while Verify reads them are no
 // violation.
 func TestLive(t *testing.T) {
-	w := newWorld(t)
+	t.Run("sqlite", func(t *testing.T) { testLive(t, newWorld(t)) })
+	t.Run("postgres", func(t *testing.T) {
+		w := newWorld(t)
+		w.dsn = pgtest.Shared(t).Schema(t)
+		testLive(t, w)
+	})
+}
+
+func testLive(t *testing.T, w *world) {
 	store := w.openLogs()
 	defer store.Close()
-	led, err := ledger.Open(t.Context(), "sqlite:"+w.ledger(), ledger.Options{CommitEvery: time.Millisecond})
+	led, err := ledger.Open(t.Context(), w.ledgerDSN(), ledger.Options{CommitEvery: time.Millisecond})
 	check(t, err)
 	defer led.Close()
 	ctx, cancel := context.WithCancel(t.Context())

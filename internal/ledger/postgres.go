@@ -118,7 +118,7 @@ func isAway(err error) bool {
 	case errors.As(err, &connect), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return true
 	}
-	return false
+	return errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err) // the connection was closed before
 }
 
 // commitsAreDurable makes a commit be on disk when it returns, whatever the

@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/veltrix/cairn/internal/eventlog"
@@ -327,6 +330,31 @@ func TestCommitsDurable(t *testing.T) {
 		var got string
 		if err := l.write.QueryRowContext(t.Context(), `SHOW synchronous_commit`).Scan(&got); err != nil || got != want {
 			t.Errorf("synchronous_commit with %s: %s, %v; want %s", set, got, err, want)
+		}
+	}
+}
+
+// TestIsAway tells what says something of the database's being there from what
+// says something of what is in it.
+func TestIsAway(t *testing.T) {
+	pg := func(code string) error { return fmt.Errorf("x: %w", &pgconn.PgError{Code: code}) }
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{pg("57P01"), true}, // admin_shutdown
+		{pg("53300"), true}, // too_many_connections
+		{pg("08006"), true},
+		{pg("25P03"), true},
+		{pg("XX002"), false}, // index_corrupted
+		{pg("42P01"), false}, // undefined_table
+		{io.ErrUnexpectedEOF, true},
+		{driver.ErrBadConn, true},
+		{errors.New("chain hash of shard 2 has 1 bytes"), false},
+	} {
+		if got := IsAway(c.err); got != c.want {
+			t.Errorf("IsAway(%v): %v, want %v", c.err, got, c.want)
 		}
 	}
 }
