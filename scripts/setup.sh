@@ -3,12 +3,13 @@
 # on Debian or Ubuntu lacks; elsewhere it says what is missing and how to get
 # it. It may be run again and again, and is quick when all is there.
 #
-#   scripts/setup.sh [go] [race] [browser] [node] [words]
+#   scripts/setup.sh [go] [race] [browser] [node] [postgres] [words]
 #
 #   go       Go as go.mod asks for
 #   race     a C compiler, which the race detector's linking needs
 #   browser  Chromium and a font, for the tests of the page
 #   node     Node and npm, to build the page's bundle
+#   postgres PostgreSQL's server, which the tests of the ledger start and stop
 #   words    the word lists that the cipher's words are chosen from
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -67,6 +68,11 @@ need_browser() {
 # Any Node with npm will do: scripts/with-node.sh gets a newer one by npm.
 need_node() { { have node && have npm; } || want nodejs npm -- "Node with npm, to check the page's bundle (Debian: apt-get install nodejs npm)"; }
 
+need_postgres() {
+	have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+		want postgresql -- "PostgreSQL's server, for the tests of the ledger (Debian: apt-get install postgresql)"
+}
+
 need_words() {
 	[ -d /usr/share/dict/scowl ] || want scowl -- "SCOWL's word lists (Debian: apt-get install scowl)"
 }
@@ -81,9 +87,9 @@ apt_update() {
 
 for what in "${@:-go}"; do
 	case $what in
-	go | race | browser | node | words) "need_$what" ;;
+	go | race | browser | node | postgres | words) "need_$what" ;;
 	*)
-		echo "setup: $what: want go, race, browser, node or words" >&2
+		echo "setup: $what: want go, race, browser, node, postgres or words" >&2
 		exit 2
 		;;
 	esac
@@ -96,4 +102,11 @@ if ! can_apt; then
 fi
 echo "setup: installing ${packages[*]}"
 apt_update
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+case " ${packages[*]} " in
+*" postgresql "*) # which would make a database and leave it running as a service
+	apt_install postgresql-common
+	sed -i 's/^#\{0,1\} *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	;;
+esac
+apt_install "${packages[@]}"
