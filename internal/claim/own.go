@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
 )
 
@@ -16,20 +17,21 @@ var ErrNotOwner = errors.New("claim: another owns this shard")
 // errReleased ends the life of a shard that was let go of in good order.
 var errReleased = errors.New("claim: released")
 
-// Expect makes attempts on a shard wait for an Acquire that will come soon,
-// instead of being sent away: whoever hands a shard over sends its callers
-// here before it has let go.
+// Expect begins to take a shard over: from now on attempts on it wait for an
+// Acquire, which must come soon, instead of being sent away. Whoever hands a
+// shard over sends its callers here before it has let go.
 func (s *Service) Expect(shard int) {
-	s.shards[shard].set(func(sh *shardState) { sh.want = true })
+	s.shards[shard].set(func(st *shardState) { st.want = true })
 }
 
-// Acquire makes the service the owner of a shard: it fences the log, reads
-// what the Book lacks, which is little if it is warm, and serves. It returns
-// once the shard is served; ErrNotOwner if it was lost or released before; or
-// ctx's error, and then it goes on by itself until Release.
+// Acquire makes the service the owner of a shard that it expects: it fences
+// the log, reads what the Book lacks, which is little if it is warm, and
+// serves. It returns once the shard is served; ErrNotOwner if it is not
+// expected, so also if it was released or lost since; or ctx's error, and then
+// it goes on by itself until Release.
 func (s *Service) Acquire(ctx context.Context, shard int) error {
 	sh := s.shards[shard]
-	sh.set(func(st *shardState) { st.want, st.asked = true, true })
+	sh.set(func(st *shardState) { st.asked = st.asked || st.want })
 	return sh.await(ctx, func(st *shardState) (bool, error) {
 		switch {
 		case st.shut:
@@ -54,6 +56,28 @@ func (s *Service) Release(ctx context.Context, shard int) error {
 	})
 }
 
+// Verify asks the log whether this service is still the owner of a shard, and
+// returns ErrNotOwner if it is not. An owner that was fenced out hears of it
+// with its next append, and until then may believe tiles to be free that are
+// not. What it says from memory but a Won or a Gone, which are facts for ever,
+// is true only if it was the owner after it had said so.
+func (s *Service) Verify(ctx context.Context, shard int) error {
+	sh := s.shards[shard]
+	st := sh.state()
+	if !st.ready {
+		return ErrNotOwner
+	}
+	head, err := s.store.Status(ctx, sh.name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if head.Last.Epoch == st.epoch {
+		return nil
+	}
+	sh.set(func(now *shardState) { now.fenced = now.fenced || now.epoch == st.epoch })
+	return ErrNotOwner
+}
+
 // A Holding says how a service stands to a shard.
 type Holding uint8
 
@@ -73,6 +97,16 @@ func (h Holding) String() string {
 
 // Shards returns how many shards there are, owned or not.
 func (s *Service) Shards() int { return len(s.shards) }
+
+// ShardOf returns the shard that a tile belongs to, or false if its map is not
+// known here, or has no such tile.
+func (s *Service) ShardOf(ref cairn.TileRef) (int, bool) {
+	lay := s.atlas.Load().layouts[mapKey{ref.Hunt, ref.Tick}]
+	if lay == nil {
+		return 0, false
+	}
+	return lay.Shard(ref.Tile)
+}
 
 // Holding returns how the service stands to a shard now.
 func (s *Service) Holding(shard int) Holding {
@@ -99,7 +133,9 @@ type shardState struct {
 	opening bool // it is being fenced, or replayed up to the fence
 	ready   bool // it is fenced and replayed, and served
 	warm    bool // the Book has what the log had not long ago
+	fenced  bool // it was seen that another has fenced it since
 	shut    bool // run has returned: nobody takes from the queue any more
+	epoch   uint64
 }
 
 // set changes the state, and wakes the loop and all who wait for a change.
@@ -136,12 +172,19 @@ func (sh *shard) await(ctx context.Context, over func(*shardState) (bool, error)
 	}
 }
 
-// idle reports whether a shard that was released has nothing left to answer.
-// The loop asks when nothing is in flight.
-func (sh *shard) idle() bool {
+// over returns why the shard is not to be served any longer: it was fenced by
+// another, or was released and has nothing left to answer. The loop asks when
+// nothing is in flight.
+func (sh *shard) over() error {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return !sh.want && len(sh.queue) == 0
+	switch {
+	case sh.fenced:
+		return eventlog.ErrFenced
+	case !sh.want && len(sh.queue) == 0:
+		return errReleased
+	}
+	return nil
 }
 
 // ended takes note that a life of the shard is over, for the given reason, and
@@ -152,7 +195,7 @@ func (sh *shard) ended(err error) {
 		sh.book = nil // it may hold what is not in the log: build it anew
 	}
 	sh.set(func(st *shardState) {
-		st.opening, st.ready, st.warm = false, false, released
+		st.opening, st.ready, st.fenced, st.warm = false, false, false, released
 		if sh.service.opts.Standby && !released {
 			st.want, st.asked = false, false
 		}

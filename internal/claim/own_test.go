@@ -34,6 +34,7 @@ func (w *world) standby(store eventlog.Store) *Service {
 func (w *world) acquire(s *Service) {
 	w.t.Helper()
 	for i := range testShards {
+		s.Expect(i)
 		w.must(s.Acquire(w.t.Context(), i))
 		if got := s.Holding(i); got != Serving {
 			w.t.Fatalf("shard %d was acquired: got %v, want serving", i, got)
@@ -84,6 +85,26 @@ func TestTakeover(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// TestVerify tells a quiet owner that it was fenced.
+func TestVerify(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.standby(w.store), w.standby(w.store)
+	if err := a.Verify(t.Context(), 0); !errors.Is(err, ErrNotOwner) {
+		t.Errorf("of one that never owned it: got %v, want ErrNotOwner", err)
+	}
+	w.acquire(a)
+	w.must(a.Verify(t.Context(), 0))
+	w.acquire(b)
+	if h := a.Holding(0); h != Serving {
+		t.Errorf("one that was fenced and does not know: got %v, want serving", h)
+	}
+	if err := a.Verify(t.Context(), 0); !errors.Is(err, ErrNotOwner) {
+		t.Errorf("of one that was fenced: got %v, want ErrNotOwner", err)
+	}
+	w.until("sent away", func() bool { return a.Holding(0) == Warm })
+	w.must(b.Verify(t.Context(), 0))
 }
 
 // TestHandOver moves the shards between two services, over and over, under
@@ -160,6 +181,12 @@ func TestExpectThenRelease(t *testing.T) {
 	if err := <-got; !errors.Is(err, ErrNotOwner) {
 		t.Errorf("got %v, want ErrNotOwner", err)
 	}
+	if err := s.Acquire(t.Context(), 0); !errors.Is(err, ErrNotOwner) {
+		t.Errorf("Acquire after it was released: got %v, want ErrNotOwner", err)
+	}
+	if st, err := w.store.Status(t.Context(), eventlog.Shard(0)); err != nil || st.Last.Epoch != 0 {
+		t.Errorf("got epoch %d (%v), want 0: nobody fences what was called off", st.Last.Epoch, err)
+	}
 }
 
 // A slowStore holds back the maps log from whoever follows it, and counts the
@@ -215,6 +242,7 @@ func TestStandbyThatLacksMaps(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range testShards {
 		wg.Go(func() {
+			b.Expect(i)
 			if err := b.Acquire(context.Background(), i); err != nil {
 				t.Errorf("shard %d: %v", i, err)
 			}
@@ -255,6 +283,7 @@ func TestTakeoverReadsTheTail(t *testing.T) {
 	}
 	w.until("as good as the log", func() bool { return counting.read.Load() == records() })
 	before := counting.read.Load()
+	b.Expect(shard)
 	w.must(b.Acquire(t.Context(), shard))
 	if n := counting.read.Load() - before; n != 1 {
 		t.Errorf("the takeover of a quiet shard read %d records, want 1: the fence", n)

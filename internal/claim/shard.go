@@ -84,10 +84,12 @@ func (sh *shard) put(c *call) error {
 	var err error
 	sh.mu.Lock()
 	switch {
-	case sh.shut || len(sh.queue) >= queueMax:
-		err = ErrUnavailable
+	case sh.shut:
+		err = sh.farewell()
 	case !sh.want:
 		err = ErrNotOwner
+	case len(sh.queue) >= queueMax:
+		err = ErrUnavailable
 	default:
 		sh.queue = append(sh.queue, c)
 	}
@@ -147,8 +149,17 @@ func (sh *shard) close() {
 	sh.queue = nil
 	sh.mu.Unlock()
 	for _, c := range q {
-		sh.finish(c, ErrUnavailable)
+		sh.finish(c, sh.farewell())
 	}
+}
+
+// farewell is what those hear who come when all is over: where a fleet is,
+// somebody else has the shard, or will.
+func (sh *shard) farewell() error {
+	if sh.service.opts.Standby {
+		return ErrNotOwner
+	}
+	return ErrUnavailable
 }
 
 // live is one life of the shard: it stands by until it is asked to own it,
@@ -159,7 +170,7 @@ func (sh *shard) live(ctx context.Context) error {
 		return err
 	}
 	defer w.Close()
-	sh.set(func(st *shardState) { st.opening, st.ready = false, true })
+	sh.set(func(st *shardState) { st.opening, st.ready, st.epoch = false, true, w.Fence().Epoch })
 
 	// The appender outlives ctx by one append: what was sent to the log gets
 	// its answer, and Ctrl-C drains.
@@ -205,8 +216,8 @@ func (sh *shard) loop(ctx context.Context, flights chan<- flight, landed <-chan 
 		quit := ctx.Done()
 		if flying {
 			quit = nil // first the answer to what is in flight
-		} else if sh.idle() {
-			return errReleased
+		} else if err := sh.over(); err != nil {
+			return err
 		}
 		select {
 		case <-quit:

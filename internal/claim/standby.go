@@ -72,7 +72,9 @@ func (sh *shard) stand(ctx context.Context) (w eventlog.Writer, err error) {
 		}
 		select {
 		case o := <-opened:
-			w = o.w
+			if o.err == nil {
+				w = o.w
+			}
 		default:
 		}
 		if w != nil {
