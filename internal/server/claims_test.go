@@ -191,6 +191,10 @@ func TestUndecided(t *testing.T) {
 	if at := post().header.Get("Location"); at != "/v1/hunts/oslo/maps/7/tiles/3/claim" {
 		t.Errorf("pending: Location is %q", at)
 	}
+	s.verdict.RetryAfter = 10 * time.Microsecond
+	if a := post(); a.number("retry_after_ms") != 1 || a.header.Get("Retry-After") != "1" {
+		t.Errorf("a wait below a millisecond: got %v %v, want it rounded up", a, a.header)
+	}
 	for _, err := range []error{claim.ErrUnavailable, fmt.Errorf("shard 3: %w", claim.ErrUnavailable), context.DeadlineExceeded} {
 		s.verdict, s.err = cairn.Verdict{}, err
 		for _, a := range []answer{post(), look()} {

@@ -56,8 +56,10 @@ func appendRef(b []byte, a *cairn.Attempt) []byte {
 	return b
 }
 
+// appendWait rounds up: who waits so long is not a moment early.
 func appendWait(b []byte, d time.Duration) []byte {
-	return strconv.AppendInt(append(b, `,"retry_after_ms":`...), waitOf(d).Milliseconds(), 10)
+	ms := (waitOf(d) + time.Millisecond - 1) / time.Millisecond
+	return strconv.AppendInt(append(b, `,"retry_after_ms":`...), int64(ms), 10)
 }
 
 func appendTime(b []byte, t cairn.Instant) []byte {
@@ -65,7 +67,7 @@ func appendTime(b []byte, t cairn.Instant) []byte {
 	return append(b, '"')
 }
 
-// waitOf makes a wait of at least a second out of one that is not known.
+// waitOf makes a wait of a second out of one that is not known.
 func waitOf(d time.Duration) time.Duration {
 	if d <= 0 {
 		return time.Second
