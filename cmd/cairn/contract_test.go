@@ -343,3 +343,40 @@ func claimOnce(public, token string, tick int64, tile int) (status int, a answer
 	defer res.Body.Close()
 	return res.StatusCode, a, json.NewDecoder(res.Body).Decode(&a)
 }
+
+// TestReadyWithNewHunt has an operator add a hunt: its first map takes a
+// moment, in which those who play elsewhere are not sent away.
+func TestReadyWithNewHunt(t *testing.T) {
+	p := up(t, filepath.Join(t.TempDir(), "data"))
+	operate := func(method, path, body string) int {
+		t.Helper()
+		req, err := http.NewRequest(method, p.admin+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	const hunt = `{"name":"late","region":{"geohash":"u4"},"tick":"2s","lifetime":"100ms","tiles_per_map":5,"reward":{"min":0,"max":0,"budget":0}}`
+	if got := operate("POST", "/admin/v1/hunts", hunt); got != http.StatusCreated {
+		t.Fatalf("create: got %d", got)
+	}
+	if got := operate("PATCH", "/admin/v1/hunts/late", `{"state":"live"}`); got != http.StatusOK {
+		t.Fatalf("start: got %d", got)
+	}
+	opened := map[int64]bool{}
+	p.until("two maps open", func() bool {
+		if got := operate("GET", "/readyz", ""); got != http.StatusOK {
+			t.Errorf("/readyz: got %d, want 200", got)
+		}
+		if a := p.call("GET", "/v1/hunts/late/maps/current", "", ""); a.Status == http.StatusOK {
+			opened[a.Tick] = true
+		}
+		return len(opened) >= 2 || t.Failed()
+	})
+}

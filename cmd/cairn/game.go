@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,6 +69,8 @@ type game struct {
 	ledger  *ledger.Ledger
 	server  *server.Server
 	metrics *prometheus.Registry
+
+	mapSeen atomic.Bool // every live hunt has had a map open at once
 }
 
 // openGame opens a data folder, making what is not there yet, and puts the
@@ -161,17 +164,32 @@ func (g *game) checks() []server.Check {
 	}
 }
 
-// mapOpen returns nil if every live hunt has a map open now.
+// mapGrace is how late a map may open before /readyz says so.
+const mapGrace = 3 * time.Second
+
+// mapOpen returns nil once every live hunt has a map open, and from then on as
+// long as none is overdue: a hunt that has just gone live, or one whose maps
+// are open for a part of its tick, must not turn players away from the others.
 func (g *game) mapOpen() error {
 	now := cairn.InstantOf(time.Now())
 	for _, h := range g.hub.Hunts() {
 		if h.State != cairn.Live {
 			continue
 		}
-		if m, ok := g.hub.Current(h.Name, now); !ok || m.Closes <= now {
+		m, ok := g.hub.Current(h.Name, now)
+		if ok && m.Closes > now {
+			continue
+		}
+		due := h.Changed
+		if ok {
+			due = max(due, m.Opens)
+		}
+		due = due.Add(time.Duration(h.Tick) + mapGrace)
+		if !g.mapSeen.Load() || now > due {
 			return fmt.Errorf("hunt %s has no open map", h.Name)
 		}
 	}
+	g.mapSeen.Store(true)
 	return nil
 }
 
