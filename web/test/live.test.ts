@@ -246,6 +246,37 @@ describe("reconnecting", () => {
     expect(world.sockets).toHaveLength(1);
   });
 
+  test("asks for the time now and then, however much it hears", () => {
+    const socket = live();
+    for (let i = 0; i < 20; i++) {
+      world.pass(500);
+      socket.say(delta(8 + i));
+    }
+    expect(socket.types().filter((type) => type === "ping")).toHaveLength(4); // at once, and every 3 s
+  });
+
+  test("a probe that is answered changes nothing", () => {
+    const socket = live();
+    client.probe();
+    expect(socket.types().at(-1)).toBe("ping");
+    world.pass(1);
+    socket.say({ type: "pong", seq: 7, now: "" });
+    world.pass(3000);
+    expect(client.state).toBe("live");
+    expect(world.sockets).toHaveLength(1);
+    world.pass(4000); // and it is watched over as before
+    expect(socket.closed).toBe(true);
+  });
+
+  test("a probe that is not gives the connection up, with no wait", () => {
+    const socket = live();
+    client.probe();
+    world.pass(3000);
+    expect(socket.closed).toBe(true);
+    world.pass(0);
+    expect(world.sockets).toHaveLength(2);
+  });
+
   test("a drain moves it within the time that it was given", () => {
     const socket = live();
     socket.say({ type: "drain", within_ms: 800 });

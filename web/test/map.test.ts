@@ -47,22 +47,22 @@ describe("a tap", () => {
   const [a, b] = place(scene, frame);
 
   test("means the tile under the thumb, up to 24 pixels off", () => {
-    expect(hit(scene, frame, a!.x, a!.y)?.key).toBe(a!.tile.key);
+    expect(hit(place(scene, frame), a!.x, a!.y)?.key).toBe(a!.tile.key);
     const edge = a!.y + a!.h / 2;
-    expect(hit(scene, frame, a!.x, edge + 23)?.key).toBe(a!.tile.key);
-    expect(hit(scene, frame, a!.x, edge + 25)).toBeUndefined();
+    expect(hit(place(scene, frame), a!.x, edge + 23)?.key).toBe(a!.tile.key);
+    expect(hit(place(scene, frame), a!.x, edge + 25)).toBeUndefined();
   });
 
   test("prefers what can be claimed", () => {
     const between = (a!.x + b!.x) / 2;
     a!.tile.holder = { player: "bo", name: "Bo", at: now };
-    expect(hit(scene, frame, between - 1, a!.y)?.key).toBe(b!.tile.key);
+    expect(hit(place(scene, frame), between - 1, a!.y)?.key).toBe(b!.tile.key);
     a!.tile.holder = undefined;
-    expect(hit(scene, frame, between - 2, a!.y)?.key).toBe(a!.tile.key);
+    expect(hit(place(scene, frame), between - 2, a!.y)?.key).toBe(a!.tile.key);
   });
 
   test("never means a kind that is hidden", () => {
-    expect(hit({ ...scene, shown: (kind) => kind !== "tap" }, { ...frame }, a!.x, a!.y)?.kind).not.toBe("tap");
+    expect(hit(place({ ...scene, shown: (kind) => kind !== "tap" }, frame), a!.x, a!.y)?.kind).not.toBe("tap");
   });
 
   test("markers stay between 4 and 18 pixels", () => {

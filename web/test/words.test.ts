@@ -42,6 +42,17 @@ test("the clock keeps the sample that travelled fastest, for a while", () => {
   expect(clock.ahead).toBe(-20);
 });
 
+test("the clock is not set back by what is long past", () => {
+  let local = 1_000_000;
+  const clock = new Clock(() => local, 1000);
+  clock.heard(local + 400);
+  local += 600_000; // the page slept, and wakes to what came meanwhile
+  clock.passed(local - 300_000);
+  expect(clock.ahead).toBe(400);
+  clock.passed(local + 3_600_000); // the machine slept, and its clock with it
+  expect(clock.ahead).toBe(3_600_000);
+});
+
 describe("prompts", () => {
   test("are read, or refused", () => {
     expect(readPrompt("cipher", { letters: "acinr", first: "c" })).toEqual({ kind: "cipher", letters: "ACINR", first: "C" });

@@ -1,7 +1,7 @@
 import { Client, Problem } from "../api/client";
 import type { Hunt, PuzzleKind, Row, Verdict } from "../api/types";
 import { cover, type Box } from "../geo/geohash";
-import { LiveClient, type Board, type DeltaFrame, type SnapshotFrame, type State } from "../live";
+import { LiveClient, type Board, type DeltaFrame, type LiveMap, type SnapshotFrame, type State } from "../live";
 import { readPrompt, type Prompt } from "../puzzles/prompt";
 import { claimTile } from "./claims";
 import { Clock } from "./clock";
@@ -13,6 +13,8 @@ import { Toasts } from "./toasts.svelte";
 const regionsMost = 32;
 const lettersMost = 5; // of a region: finer ones would change with every drag
 const settleMs = 200; // a view must rest before it is watched
+const huntsMs = 30_000; // between looks at the hunts there are
+const overdueMs = 5_000; // the same while no map opens: it may be paused, or over
 
 /** A puzzle that is open on the screen. */
 export interface Open {
@@ -52,6 +54,8 @@ export class Game {
   #view: Box | undefined;
   #viewTimer: ReturnType<typeof setTimeout> | undefined;
   #watched = "";
+  #opened = 0; // when the newest map opened that was heard of
+  #looked = 0; // when the hunts were looked at, by the server's clock
   #wanted: TileView | undefined; // to be claimed after signing in
 
   constructor() {
@@ -70,30 +74,62 @@ export class Game {
     return this.session?.player;
   }
 
+  /** Why no map opens, in words; "" while maps do. */
+  get notice(): string {
+    if (this.trouble) return this.trouble;
+    switch (this.hunt?.state) {
+      case "draft":
+        return "This hunt has not begun yet.";
+      case "paused":
+        return "The hunt is paused. New tiles come when it goes on.";
+      case "ended":
+        return "This hunt has ended. Ranks and rewards stand.";
+      default:
+        return "";
+    }
+  }
+
   /** The period of maps, in milliseconds. */
   get tickMs(): number {
     return this.hunt?.tick_ms ?? 1_000;
   }
 
   async start(): Promise<void> {
-    addEventListener("online", () => this.live.retry());
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.live.retry());
+    for (const event of ["online", "offline"]) addEventListener(event, () => this.live.probe());
+    for (const event of ["visibilitychange", "resume"]) document.addEventListener(event, () => document.visibilityState === "visible" && this.live.probe());
     setInterval(() => this.tiles.expire(this.clock.now()) && this.changes++, 250);
+    setInterval(() => this.#lookAgain(), 1_000);
     await this.#loadHunts();
     this.live.start();
   }
 
+  /** No frame tells that a hunt was paused or has ended, only that no map opens any more. */
+  #lookAgain(): void {
+    const now = this.clock.now();
+    if (!this.hunt || document.visibilityState !== "visible") return;
+    const overdue = now - this.#opened > 2 * this.tickMs + 1_000;
+    const goesOn = !overdue && this.hunt.state !== "live";
+    if (now - this.#looked > (goesOn ? 1_000 : overdue ? overdueMs : huntsMs)) void this.#loadHunts();
+  }
+
   async #loadHunts(): Promise<void> {
+    this.#looked = this.clock.now();
     try {
       const { hunts, now } = await this.client.hunts();
       this.hunts = hunts;
       this.clock.heard(Date.parse(now));
+      if (this.hunt) {
+        const known = hunts.find(({ id }) => id === this.hunt?.id);
+        if (known && known.state !== this.hunt.state) this.hunt = known;
+        return;
+      }
       const asked = new URLSearchParams(location.search).get("hunt");
       const hunt = this.hunts.find(({ id }) => id === asked) ?? this.hunts.find(({ state }) => state === "live") ?? this.hunts[0];
       this.trouble = hunt ? "" : "There is no hunt yet. This page looks again by itself.";
       if (hunt) this.choose(hunt);
       else setTimeout(() => void this.#loadHunts(), 3_000);
     } catch (why) {
+      if (this.hunt) return; // the pill tells of the connection
       this.trouble = why instanceof Problem ? why.message : String(why);
       setTimeout(() => void this.#loadHunts(), 2_000);
     }
@@ -108,6 +144,7 @@ export class Game {
     this.board = [];
     this.open = undefined;
     this.#watched = "";
+    this.#opened = this.clock.now();
     this.changes++;
     this.#watch();
   }
@@ -133,15 +170,21 @@ export class Game {
     if (frame.hunt !== this.hunt?.id) return;
     this.tiles.replace(frame);
     if (frame.standings) this.#standings(frame.standings);
-    for (const map of frame.maps) for (const claim of map.claimed ?? []) this.clock.heard(Date.parse(claim.at));
+    for (const map of frame.maps) for (const claim of map.claimed ?? []) this.clock.passed(Date.parse(claim.at));
+    this.#maps(frame.maps);
     this.changes++;
   }
 
   #delta(frame: DeltaFrame): void {
     if (frame.hunt !== this.hunt?.id) return;
-    for (const claim of frame.claimed ?? []) this.clock.heard(Date.parse(claim.at));
+    for (const claim of frame.claimed ?? []) this.clock.passed(Date.parse(claim.at));
+    this.#maps(frame.opened ?? []);
     for (const tile of this.tiles.apply(frame)) this.#taken(tile);
     this.changes++;
+  }
+
+  #maps(maps: LiveMap[]): void {
+    for (const { opens } of maps) this.#opened = Math.max(this.#opened, Date.parse(opens));
   }
 
   #standings(boards: Board[]): void {
@@ -155,7 +198,7 @@ export class Game {
     this.onClaimed(tile, mine);
     if (this.open?.tile.key === tile.key && !mine && !this.open.sending) {
       this.open = undefined;
-      this.toasts.show("lost", `${tile.holder?.name ?? "Someone"} took it first`, "While you were at the puzzle.");
+      this.toasts.show("lost", "took it first", "While you were at the puzzle.", tile.holder?.name ?? "Someone");
     }
   }
 
@@ -200,7 +243,7 @@ export class Game {
     if (how === "closed") return this.toasts.show("plain", "This map has closed", tile.geohash);
     if (how === "soon") return this.toasts.show("plain", "This map opens in a moment", tile.geohash);
     if (how === "mine") return this.toasts.show("won", "This tile is yours", `${money(tile.reward)} · ${tile.geohash}`);
-    if (how === "taken") return this.toasts.show("plain", `Held by ${tile.holder?.name ?? "another"}`, `${money(tile.reward)} · ${tile.geohash}`);
+    if (how === "taken") return this.toasts.show("plain", "holds this tile", `${money(tile.reward)} · ${tile.geohash}`, tile.holder?.name ?? "Another");
     if (!this.session) {
       this.#wanted = tile;
       this.signingIn = true;
@@ -215,7 +258,7 @@ export class Game {
       this.open = { ...this.open, prompt: readPrompt(kind as PuzzleKind, prompt), token };
     } catch (why) {
       if (this.open?.tile.key === tile.key) this.open = undefined;
-      this.toasts.show("plain", "No puzzle", why instanceof Error ? why.message : String(why));
+      this.toasts.show("plain", "The puzzle did not come", why instanceof Error ? why.message : String(why));
     }
   }
 
@@ -256,7 +299,7 @@ export class Game {
         break;
       case "gone":
         this.tiles.hold(tile.key, { player: verdict.winner, name: verdict.winner_name, at: this.clock.now() - verdict.margin_ms });
-        this.toasts.show("lost", `${verdict.winner_name} was ${span(verdict.margin_ms)} faster`, where);
+        this.toasts.show("lost", `was ${span(verdict.margin_ms)} faster`, where, verdict.winner_name);
         break;
       case "wrong":
         this.toasts.show("lost", "Not right, and no tries left", where);

@@ -1,8 +1,12 @@
-/** Micro-units as units: 1,000,000 is 1.00. Money never passes through a float until it is text. */
+/**
+ * Micro-units as units: 1,000,000 is 1.00. What is no whole hundredth shows all
+ * six digits, so that amounts in a column line up. Money never passes through a
+ * float until it is text.
+ */
 export function money(micro: number): string {
   const negative = micro < 0;
   const whole = Math.trunc(Math.abs(micro) / 1_000_000);
-  const part = String(Math.abs(micro) % 1_000_000).padStart(6, "0").replace(/0+$/, "").padEnd(2, "0");
+  const part = String(Math.abs(micro) % 1_000_000).padStart(6, "0").replace(/0000$/, "");
   return `${negative ? "−" : ""}¤${whole.toLocaleString("en")}.${part}`;
 }
 

@@ -49,7 +49,6 @@ export const tileKey = (tick: number, index: number): string => `${tick}/${index
 export class Tiles {
   readonly #byKey = new Map<string, TileView>();
   readonly #keysOfMap = new Map<number, Set<string>>();
-  readonly #boxes = new Map<string, Pick<TileView, "lon" | "lat" | "x" | "y" | "w" | "h">>();
 
   constructor(readonly hunt: string) {}
 
@@ -106,9 +105,10 @@ export class Tiles {
       const key = tileKey(map.tick, index);
       if (this.#byKey.has(key)) continue;
       keys.add(key);
-      // What an answer told of a tile outlives a snapshot older than the answer.
-      const holder = before?.get(key)?.holder;
-      this.#byKey.set(key, { key, hunt: this.hunt, tick: map.tick, index, geohash, kind: puzzle as PuzzleKind, reward, opens, closes, ...this.#place(geohash), holder });
+      // A tile never changes but for its holder, and what an answer told of that
+      // outlives a snapshot older than the answer.
+      const known = before?.get(key);
+      this.#byKey.set(key, known ?? { key, hunt: this.hunt, tick: map.tick, index, geohash, kind: puzzle as PuzzleKind, reward, opens, closes, ...place(geohash), holder: undefined });
     }
     for (const claim of map.claimed ?? []) this.#claim(claim);
   }
@@ -125,17 +125,11 @@ export class Tiles {
     for (const key of this.#keysOfMap.get(tick) ?? []) this.#byKey.delete(key);
     this.#keysOfMap.delete(tick);
   }
+}
 
-  /** Where a geohash lies; hunts use the same cells over and over, so it is kept. */
-  #place(geohash: string) {
-    let place = this.#boxes.get(geohash);
-    if (!place) {
-      const { west, south, east, north }: Box = decode(geohash);
-      const x = mercatorX(west), y = mercatorY(north);
-      place = { lon: (west + east) / 2, lat: (south + north) / 2, x, y, w: mercatorX(east) - x, h: mercatorY(south) - y };
-      if (this.#boxes.size >= 100_000) this.#boxes.clear();
-      this.#boxes.set(geohash, place);
-    }
-    return place;
-  }
+/** Where a geohash lies. */
+function place(geohash: string): Pick<TileView, "lon" | "lat" | "x" | "y" | "w" | "h"> {
+  const { west, south, east, north }: Box = decode(geohash);
+  const x = mercatorX(west), y = mercatorY(north);
+  return { lon: (west + east) / 2, lat: (south + north) / 2, x, y, w: mercatorX(east) - x, h: mercatorY(south) - y };
 }

@@ -1,6 +1,7 @@
 export interface Toast {
   id: number;
   tone: "won" | "lost" | "plain";
+  who?: string; // a player's name, which the title goes on from; it may run from right to left
   title: string;
   detail?: string;
 }
@@ -12,9 +13,9 @@ export class Toasts {
   list = $state<Toast[]>([]);
   #count = 0;
 
-  show(tone: Toast["tone"], title: string, detail?: string): void {
+  show(tone: Toast["tone"], title: string, detail?: string, who?: string): void {
     const id = ++this.#count;
-    this.list = [...this.list.slice(-2), { id, tone, title, ...(detail !== undefined && { detail }) }];
+    this.list = [...this.list.slice(-2), { id, tone, title, ...(detail !== undefined && { detail }), ...(who !== undefined && { who }) }];
     setTimeout(() => this.dismiss(id), shownMs);
   }
 

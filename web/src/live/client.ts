@@ -23,7 +23,7 @@ export interface Environment {
   WebSocket: new (url: string, protocol: string) => Socket;
   setTimeout(call: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
-  now(): number; // milliseconds
+  now(): number; // milliseconds, never set back
   random(): number; // 0 ≤ random < 1
 }
 
@@ -43,7 +43,7 @@ export interface Options {
   environment?: Partial<Environment>;
   backoffMs?: number; // the first wait's ceiling; 400
   backoffCapMs?: number; // the longest wait's; 10,000
-  silentMs?: number; // without a frame before the client pings; 10,000
+  silentMs?: number; // without a frame before the client pings; 10,000. It pings now and then in any case: a pong tells the time
   claimMs?: number; // how long an outcome may take; 8,000
 }
 
@@ -51,6 +51,7 @@ type Listeners = { [T in ServerFrame["type"]]: Set<(frame: Extract<ServerFrame, 
 
 const open = 1; // WebSocket.OPEN
 const protocol = "cairn.v1.json";
+const probeMs = 3_000; // how long a connection may take to answer a probe
 
 /**
  * A client of /v1/live. It stays connected from start to stop: it comes back
@@ -77,6 +78,7 @@ export class LiveClient {
   #behind = new Set<string>(); // hunts that are yet to be brought up to date
   #timer: unknown; // of the next try, or of the watchdog
   #heard = 0;
+  #pinged = 0;
   #claimed = 0;
 
   constructor(options: Options) {
@@ -86,7 +88,7 @@ export class LiveClient {
       WebSocket: globalThis.WebSocket as unknown as Environment["WebSocket"],
       setTimeout: (call, ms) => setTimeout(call, ms),
       clearTimeout: (timer) => clearTimeout(timer as number),
-      now: () => Date.now(),
+      now: () => performance.now(),
       random: () => Math.random(),
       ...options.environment,
     };
@@ -134,6 +136,19 @@ export class LiveClient {
     if (this.#state === "reconnecting" && !this.#socket) this.#reconnect(0);
   }
 
+  /**
+   * Makes sure of the connection, for when the page or its network was away: it
+   * may be long dead without a word, and the clock wrong. One that is silent now
+   * is given up soon.
+   */
+  probe(): void {
+    if (!this.#socket) return this.retry();
+    if (!this.#ping()) return; // it is still being made, and guarded
+    const heard = this.#heard;
+    this.#env.clearTimeout(this.#timer);
+    this.#timer = this.#env.setTimeout(() => (this.#heard === heard ? this.#reconnect(0) : this.#guard()), probeMs);
+  }
+
   /** Watches regions of a hunt; neither regions nor standings ends it. */
   watch(watch: Watch): void {
     if (watch.regions.length || watch.standings) this.#watches.set(watch.hunt, watch);
@@ -161,6 +176,11 @@ export class LiveClient {
     if (this.#socket?.readyState !== open) return false;
     this.#socket.send(JSON.stringify(frame));
     return true;
+  }
+
+  #ping(): boolean {
+    this.#pinged = this.#env.now();
+    return this.#send({ type: "ping" });
   }
 
   #settle(id: string) {
@@ -211,7 +231,7 @@ export class LiveClient {
     this.#timer = this.#env.setTimeout(() => {
       const silence = this.#env.now() - this.#heard;
       if (silence > 2 * silentMs) return this.#reconnect(this.#backoff.next());
-      if (silence >= silentMs) this.#send({ type: "ping" });
+      if (silence >= silentMs || this.#env.now() - this.#pinged >= 3 * silentMs) this.#ping();
       this.#guard();
     }, silentMs / 2);
   }
@@ -239,7 +259,7 @@ export class LiveClient {
         this.#behind = new Set(this.#watches.keys());
         this.#become("catching-up");
         for (const watch of this.#watches.values()) this.#send({ type: "watch", ...watch });
-        this.#send({ type: "ping" });
+        this.#ping();
         break;
       case "snapshot":
       case "delta":

@@ -39,7 +39,7 @@ export function paintChart(pen: CanvasRenderingContext2D, frame: Frame, palette:
     text(pen, degrees(((((lon + 180) % 360) + 360) % 360) - 180, "E", "W"), xOf(lon), frame.height - band - 9, palette);
   }
   for (const lat of parallels) {
-    if (!whole(lat / step) || yOf(lat) < 90 || yOf(lat) > frame.height - 60) continue;
+    if (!whole(lat / step) || yOf(lat) < 90 || yOf(lat) > frame.height - 110) continue;
     pen.textAlign = "left";
     text(pen, degrees(lat, "N", "S"), band + 5, yOf(lat), palette);
   }

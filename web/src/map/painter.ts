@@ -30,7 +30,7 @@ export interface Scene {
 }
 
 /** A cell on the screen, with the tiles that open maps have there; its box is at least as large as a marker. */
-interface Placed {
+export interface Placed {
   tile: TileView; // the one on top: what a tap means
   standing: Standing; // of it
   open: number; // how many tiles can be claimed here
@@ -100,14 +100,13 @@ export function place(scene: Scene, frame: Frame): Placed[] {
     .sort((a, b) => rank[a.standing] - rank[b.standing]);
 }
 
-/** Paints the tiles. Returns how soon it wants to paint again, in milliseconds; 0 is at the next chance. */
-export function paintTiles(pen: CanvasRenderingContext2D, frame: Frame, scene: Scene, palette: Palette): number {
+/** Paints what was placed. Returns how soon it wants to paint again, in milliseconds; 0 is at the next chance. */
+export function paintTiles(pen: CanvasRenderingContext2D, frame: Frame, scene: Scene, placed: Placed[], palette: Palette): number {
   pen.clearRect(0, 0, frame.width, frame.height);
   pen.save();
   pen.beginPath();
   pen.rect(band, band, frame.width - 2 * band, frame.height - 2 * band);
   pen.clip();
-  const placed = place(scene, frame);
   const range = rangeOf(placed);
   let fading = false;
   for (const one of placed) {
@@ -128,11 +127,11 @@ export function paintTiles(pen: CanvasRenderingContext2D, frame: Frame, scene: S
   return fading && !scene.calm ? 90 : 250;
 }
 
-/** A tile that is about to close sinks and, unless the player wants calm, blinks. */
+/** A tile that is about to close is hollow, sinks and, unless the player wants calm, blinks. */
 function fade(tile: TileView, scene: Scene): number {
   const left = Math.max(0, (tile.closes - scene.now) / expiringMs);
   const blink = scene.calm ? 1 : 0.72 + 0.28 * Math.sin((tile.closes - scene.now) / (60 + 100 * left));
-  return (0.3 + 0.55 * left) * blink;
+  return (0.45 + 0.5 * left) * blink;
 }
 
 function shape(pen: CanvasRenderingContext2D, { x, y, w, h }: Placed, inset = 0): void {
@@ -142,9 +141,11 @@ function shape(pen: CanvasRenderingContext2D, { x, y, w, h }: Placed, inset = 0)
   else pen.roundRect(x - width / 2, y - height / 2, width, height, Math.min(4, width / 6));
 }
 
+/** Open tiles are solid, those about to close hollow: no colour needs to be told apart. */
 function paintOpen(pen: CanvasRenderingContext2D, one: Placed, worth: number, palette: Palette): void {
   const { tile, x, y, w, h } = one;
   const color = palette.kinds[tile.kind];
+  const hollow = one.standing === "expiring";
   const across = Math.min(w, h);
   const cell = Math.max(w, h) >= cellFrom;
   const alpha = pen.globalAlpha;
@@ -152,28 +153,31 @@ function paintOpen(pen: CanvasRenderingContext2D, one: Placed, worth: number, pa
     if (across < 7) {
       pen.fillStyle = color;
       pen.globalAlpha = alpha * (0.55 + 0.45 * worth);
-      pen.fillRect(x - across / 2, y - across / 2, across, across);
+      const side = hollow ? across / 2 : across;
+      pen.fillRect(x - side / 2, y - side / 2, side, side);
       return;
     }
-    shape(pen, one);
-    pen.fillStyle = color;
-    pen.globalAlpha = alpha * (0.62 + 0.38 * worth);
+    shape(pen, one, hollow ? 1 : 0);
+    pen.fillStyle = hollow ? palette.edge : color;
+    pen.globalAlpha = alpha * (hollow ? 1 : 0.62 + 0.38 * worth);
     pen.fill();
     pen.globalAlpha = alpha;
-    pen.lineWidth = across < 12 ? 1 : 1.5;
-    pen.strokeStyle = palette.edge;
+    pen.lineWidth = hollow ? 2 : across < 12 ? 1 : 1.5;
+    pen.strokeStyle = hollow ? color : palette.edge;
     pen.stroke();
   } else {
     shape(pen, one, 1);
     pen.fillStyle = color;
-    pen.globalAlpha = alpha * (0.28 + 0.5 * worth);
+    pen.globalAlpha = hollow ? 0 : alpha * (0.28 + 0.5 * worth);
     pen.fill();
     pen.globalAlpha = alpha;
     pen.strokeStyle = color;
-    pen.lineWidth = 1.5;
+    pen.lineWidth = hollow ? 2.5 : 1.5;
+    if (hollow) pen.setLineDash([5, 3]);
     pen.stroke();
+    pen.setLineDash([]);
   }
-  if (across >= glyphFrom) glyph(pen, tile.kind, x, y, Math.min(across * 0.5, 30), palette.glyph);
+  if (across >= glyphFrom) glyph(pen, tile.kind, x, y, Math.min(across * 0.5, 30), hollow ? color : palette.glyph);
 }
 
 /** How a tile is paid among those that show, 0 to 1: the least and the most of a hunt are far apart, so by logarithm. */
@@ -199,7 +203,7 @@ function rangeOf(placed: Placed[]): Range {
 
 function paintTaken(pen: CanvasRenderingContext2D, one: Placed, palette: Palette): void {
   const across = Math.min(one.w, one.h);
-  pen.globalAlpha = 0.6;
+  pen.globalAlpha = 0.75;
   if (across < 7) {
     pen.fillStyle = palette.taken;
     pen.globalAlpha = 0.38;
@@ -282,11 +286,11 @@ function paintPulses(pen: CanvasRenderingContext2D, frame: Frame, scene: Scene, 
 
 const reach = 24; // pixels that a thumb may be off
 
-/** The tile that a tap at (x, y) means: the nearest that can be claimed, else the nearest. */
-export function hit(scene: Scene, frame: Frame, x: number, y: number): TileView | undefined {
+/** The tile that a tap at (x, y) means, of those that show: the nearest that can be claimed, else the nearest. */
+export function hit(placed: Placed[], x: number, y: number): TileView | undefined {
   let best: TileView | undefined;
   let bestScore = Infinity;
-  for (const one of place(scene, frame)) {
+  for (const one of placed) {
     const dx = Math.max(0, Math.abs(x - one.x) - one.w / 2), dy = Math.max(0, Math.abs(y - one.y) - one.h / 2);
     const off = Math.hypot(dx, dy);
     if (off > reach) continue;
