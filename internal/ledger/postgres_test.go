@@ -59,17 +59,13 @@ func TestCommitCut(t *testing.T) {
 			direct := with(t, pgtest.Shared(t).Schema(t), "application_name", t.Name())
 			waiting := func() int {
 				return query[int](t, direct, `SELECT count(*) FROM pg_stat_activity
-					WHERE application_name = $1 AND wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%'`, t.Name())
+					WHERE application_name = $1 AND wait_event_type = 'Lock'`, t.Name())
 			}
-			p, dsn := newProxy(t, direct, waiting, 3, c.cut)
-			p.every = 0
+			p, dsn := newProxy(t, direct, waiting)
 			opts := fast
-			opts.RowsMax = 8
-			opts.AnswerWithin = 200 * time.Millisecond
+			opts.RowsMax, opts.AnswerWithin = 8, c.within
 			l := openLedger(t, dsn, opts)
-			p.mu.Lock()
-			p.every = 3
-			p.mu.Unlock()
+			p.cutEvery(3, c.cut)
 			stop := start(t, l, store)
 			eventually(t, "all settled", func() bool {
 				m, err := l.Settled(context.Background())
@@ -80,6 +76,9 @@ func TestCommitCut(t *testing.T) {
 			l.Close()
 			p.close()
 			checkBooks(t, openLedger(t, direct, Options{ReadOnly: true}), store, shards)
+			if stale := count(l.metrics.stale); c.lands != (stale > 0) || c.lands && stale < float64(p.cuts) {
+				t.Errorf("%v commits were found to have landed, of %d that were cut; want all: %v", stale, p.cuts, c.lands)
+			}
 			if p.cuts < 3 {
 				t.Errorf("%d of %d commits were cut, want 3 or more", p.cuts, p.commits)
 			}

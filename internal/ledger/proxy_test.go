@@ -6,35 +6,46 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
-// A cut is what a proxy does to a connection when a COMMIT comes by.
-type cut func(p *proxy, client, server net.Conn, commit []byte)
+// A link is one connection through a proxy.
+type link struct {
+	client, server net.Conn
+	dead           atomic.Bool // nothing of the server's reaches the client, not even its end
+}
 
 // The ways in which a client can be left without an answer to its COMMIT.
 var cuts = []struct {
-	name string
-	cut  cut
+	name   string
+	cut    func(p *proxy, l *link, commit []byte)
+	lands  bool          // the COMMIT does, unknown to the client
+	within time.Duration // Options.AnswerWithin
 }{
-	{"answer lost", func(_ *proxy, client, server net.Conn, commit []byte) {
-		client.(*net.TCPConn).CloseWrite() // the answer comes, and has nowhere to go
-		server.Write(append(commit, terminate...))
-	}},
-	{"commit lost", func(_ *proxy, client, server net.Conn, _ []byte) {
-		client.Close()
-		server.Close()
-	}},
-	{"commit late", func(p *proxy, client, server net.Conn, commit []byte) {
-		client.Close()
+	{"answer lost", func(_ *proxy, l *link, commit []byte) {
+		l.dead.Store(true)
+		l.server.Write(append(commit, terminate...))
+		io.Copy(io.Discard, l.server) // it is done
+		l.client.Close()
+	}, true, time.Minute},
+	{"commit lost", func(_ *proxy, l *link, _ []byte) {
+		l.client.Close()
+		l.server.Close()
+	}, false, time.Minute},
+	{"commit late", func(p *proxy, l *link, commit []byte) {
+		l.client.Close()
 		// The client tries again, and its second try comes before its first.
 		eventually(p.t, "the next transaction waits", func() bool { return p.waiting() > 0 || p.isClosed() })
-		server.Write(append(commit, terminate...))
-	}},
-	{"client's machine gone", func(_ *proxy, client, _ net.Conn, _ []byte) {
-		client.Close() // and the server hears nothing
-	}},
-	{"link dead", func(*proxy, net.Conn, net.Conn, []byte) {}}, // and nobody hears a thing
+		l.server.Write(append(commit, terminate...))
+	}, true, time.Minute},
+	{"client's machine gone", func(_ *proxy, l *link, _ []byte) {
+		l.client.Close() // and the server hears nothing
+	}, false, 200 * time.Millisecond},
+	{"link dead", func(_ *proxy, l *link, _ []byte) {
+		l.dead.Store(true) // and nobody hears a thing
+	}, false, 200 * time.Millisecond},
 }
 
 // terminate is the message that ends a session.
@@ -53,12 +64,12 @@ type proxy struct {
 	conns   []net.Conn
 	commits int
 	every   int // which commits are cut: every one of so many; 0 for none
-	cut     cut
+	cut     func(p *proxy, l *link, commit []byte)
 	cuts    int // so far
 }
 
 // newProxy makes a proxy to the server of a dsn and returns the dsn through it.
-func newProxy(t testing.TB, dsn string, waiting func() int, every int, c cut) (*proxy, string) {
+func newProxy(t testing.TB, dsn string, waiting func() int) (*proxy, string) {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -68,7 +79,7 @@ func newProxy(t testing.TB, dsn string, waiting func() int, every int, c cut) (*
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{t: t, ln: ln, to: u.Host, waiting: waiting, every: every, cut: c}
+	p := &proxy{t: t, ln: ln, to: u.Host, waiting: waiting}
 	p.wg.Go(p.accept)
 	t.Cleanup(p.close)
 	u.Host = ln.Addr().String()
@@ -89,12 +100,9 @@ func (p *proxy) accept() {
 		if !p.keep(client, server) {
 			return
 		}
-		p.wg.Go(func() { p.forward(client, server) })
-		p.wg.Go(func() {
-			defer client.Close()
-			io.Copy(client, server)
-			io.Copy(io.Discard, server) // the client is gone
-		})
+		l := &link{client: client, server: server}
+		p.wg.Go(func() { p.forward(l) })
+		p.wg.Go(l.answer)
 	}
 }
 
@@ -111,21 +119,47 @@ func (p *proxy) keep(conns ...net.Conn) bool {
 	return !p.closed
 }
 
-// forward copies what a client says, until it is cut off.
-func (p *proxy) forward(client, server net.Conn) {
+// answer copies what the server says. A server whose client is gone is heard
+// out.
+func (l *link) answer() {
 	buf := make([]byte, 1<<16)
 	for {
-		n, err := client.Read(buf)
+		n, err := l.server.Read(buf)
+		switch {
+		case l.dead.Load():
+		case err != nil:
+			l.client.Close()
+		default:
+			l.client.Write(buf[:n])
+		}
 		if err != nil {
-			server.Close()
+			return
+		}
+	}
+}
+
+// cutEvery cuts every n-th commit from now on.
+func (p *proxy) cutEvery(n int, cut func(p *proxy, l *link, commit []byte)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.commits, p.every, p.cut = 0, n, cut
+}
+
+// forward copies what a client says, until it is cut off.
+func (p *proxy) forward(l *link) {
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := l.client.Read(buf)
+		if err != nil {
+			l.server.Close()
 			return
 		}
 		if bytes.Contains(buf[:n], []byte("commit\x00")) && p.isCut() {
-			p.cut(p, client, server, buf[:n])
+			p.cut(p, l, buf[:n])
 			return
 		}
-		if _, err := server.Write(buf[:n]); err != nil {
-			client.Close()
+		if _, err := l.server.Write(buf[:n]); err != nil {
+			l.client.Close()
 			return
 		}
 	}

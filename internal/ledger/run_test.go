@@ -92,6 +92,9 @@ func testTwoWorkers(t *testing.T, b backend) {
 	eventually(t, "all settled", func() bool { return settled(t, one, store, shards) })
 	eventually(t, "both know", func() bool { return one.Lag() == 0 && two.Lag() == 0 && one.Ready() == nil && two.Ready() == nil })
 	checkBooks(t, two, store, shards)
+	if n := count(one.metrics.failures) + count(two.metrics.failures); n > 0 {
+		t.Errorf("%v transactions failed: the workers lock each other out", n)
+	}
 	n := count(one.metrics.entries) + count(two.metrics.entries)
 	if want := float64(len(foldLogs(t, store, shards).Rows)); n != want {
 		t.Errorf("the workers wrote %v entries, want %v", n, want)
