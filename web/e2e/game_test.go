@@ -24,7 +24,7 @@ const patience = 60 * time.Second
 
 // A game is a `cairn up` of its own: ports, data and hunt.
 type game struct {
-	t             *testing.T
+	t             testing.TB
 	public, admin string // addresses
 	args          []string
 	cmd           *exec.Cmd
@@ -32,7 +32,7 @@ type game struct {
 }
 
 // startGame starts a hunt. Its YAML has all but the name, which is "e2e".
-func startGame(t *testing.T, hunt string) *game {
+func startGame(t testing.TB, hunt string) *game {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "hunt.yaml")
@@ -79,7 +79,7 @@ func (g *game) kill() {
 func (g *game) url() string { return "http://" + g.public + "/" }
 
 // freeAddress returns a loopback address that nobody listens on.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -109,7 +109,7 @@ type tile struct {
 	tick, index int64
 }
 
-func parseTile(t *testing.T, key string) tile {
+func parseTile(t testing.TB, key string) tile {
 	t.Helper()
 	x := tile{key: key}
 	if _, err := fmt.Sscanf(key, "%d/%d", &x.tick, &x.index); err != nil {
@@ -192,7 +192,7 @@ func (g *game) call(method, path, token string, body any, want int, into any) {
 }
 
 // eventually polls until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -17,6 +17,11 @@ const tooSmall = `[...document.querySelectorAll('button, input, select')]
 	.filter(([el]) => !el.matches('.slot')) // the places of a long word: the letters above are as large
 	.map(([el, box]) => (el.ariaLabel || el.innerText) + ' ' + Math.round(box.width) + '×' + Math.round(box.height))`
 
+// nameless lists the controls that a screen reader has no name for.
+const nameless = `[...document.querySelectorAll('button, input, select, a, [role=dialog], [role=application], dialog')]
+	.filter((el) => el.checkVisibility() && !(el.ariaLabel || el.innerText.trim() || el.labels?.length || el.ariaLabelledByElements?.length))
+	.map((el) => el.outerHTML.slice(0, 120))`
+
 // furniture is what stands on the map.
 const furniture = `[...document.querySelectorAll('header, nav, aside, .notice p, .panel, .toast, .buttons[role=group]')]
 	.map((el) => [el, el.getBoundingClientRect()])
@@ -81,8 +86,8 @@ const pale = `(() => {
 })()`
 
 // The page holds together on a phone and on a desk, by day and by night: no
-// part sticks out or lies on another, nothing is too small for a thumb, and all
-// words can be read. With -screenshots it leaves pictures.
+// part sticks out or lies on another, nothing is too small for a thumb, all
+// words can be read, and all controls have names. With -screenshots it leaves pictures.
 func TestLook(t *testing.T) {
 	g := startGame(t, "region: {bbox: [4, 57, 32, 71]}\ntiles_per_map: 30\ntick: 1s\nlifetime: 30s\n"+
 		"puzzles: {tap: 3, cipher: 2, lights: 2, echo: 1, odd: 1}\nreward: {min: 10000, max: 500000, budget: 100000000000}\n")
@@ -96,7 +101,7 @@ func TestLook(t *testing.T) {
 			look := func(what string) {
 				t.Helper()
 				p.until(`document.getAnimations().filter((a) => a.effect.getTiming().iterations !== Infinity).every((a) => a.playState === 'finished')`)
-				for problem, list := range map[string]string{"too small": tooSmall, "off the screen": offScreen, "overlapping": overlapping, "covered": covered, "pale": pale} {
+				for problem, list := range map[string]string{"too small": tooSmall, "off the screen": offScreen, "overlapping": overlapping, "covered": covered, "nameless": nameless, "pale": pale} {
 					if got := eval[[]string](p, list); len(got) > 0 {
 						t.Errorf("%s, %s: %q", what, problem, got)
 					}

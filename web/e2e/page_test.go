@@ -21,7 +21,7 @@ import (
 // A tab is the player page in a browser context of its own: nothing that
 // another test stored is there.
 type tab struct {
-	t   *testing.T
+	t   testing.TB
 	g   *game
 	ctx context.Context
 

@@ -130,7 +130,7 @@ export class Game {
       else setTimeout(() => void this.#loadHunts(), 3_000);
     } catch (why) {
       if (this.hunt) return; // the pill tells of the connection
-      this.trouble = why instanceof Problem ? why.message : String(why);
+      this.trouble = `${why instanceof Problem ? why.message : String(why)} This page tries again by itself.`;
       setTimeout(() => void this.#loadHunts(), 2_000);
     }
   }
