@@ -183,25 +183,27 @@ func TestOpenAtOnce(t *testing.T) {
 		dsn := b.fresh(t)
 		var wg sync.WaitGroup
 		for range 4 {
-			wg.Go(func() {
-				l, err := Open(t.Context(), dsn, Options{})
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if _, err := l.Totals(t.Context()); err != nil {
-					t.Error(err)
-				}
-				l.Close()
-			})
+			wg.Go(func() { openAndClose(t, dsn) })
 		}
 		wg.Wait()
 	})
 }
 
+func openAndClose(t *testing.T, dsn string) {
+	l, err := Open(t.Context(), dsn, Options{})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if _, err := l.Totals(t.Context()); err != nil {
+		t.Error(err)
+	}
+	l.Close()
+}
+
 // TestPostgresRefused: a server or a database that can't keep a ledger.
 func TestPostgresRefused(t *testing.T) {
-	server := pgtest.Shared(t)
+	server := pgtest.Start(t, false)
 	server.Exec(t, `CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'`)
 	server.Exec(t, `CREATE ROLE reader LOGIN PASSWORD 'secret'`)
 	at := func(user, database string) string {
@@ -243,16 +245,16 @@ func TestPostgresRefused(t *testing.T) {
 // and a ledger opened read-only can't write whoever it is.
 func TestPostgresReadOnly(t *testing.T) {
 	const shards = 2
-	b := backends[1]
+	server := pgtest.Start(t, false)
 	store := provision(t, shards)
 	newHistory(t, store, 23).some(shards, 10)
-	dsn := b.fresh(t)
+	dsn := server.Schema(t)
 	w := openLedger(t, dsn, fast)
 	start(t, w, store)
 	eventually(t, "all settled", func() bool { return settled(t, w, store, shards) })
 
 	schema := query[string](t, dsn, `SELECT current_schema()`)
-	pgtest.Shared(t).Exec(t, fmt.Sprintf(`CREATE ROLE auditor LOGIN; GRANT USAGE ON SCHEMA %s TO auditor; GRANT SELECT ON ALL TABLES IN SCHEMA %[1]s TO auditor`, schema))
+	server.Exec(t, fmt.Sprintf(`CREATE ROLE auditor LOGIN; GRANT USAGE ON SCHEMA %s TO auditor; GRANT SELECT ON ALL TABLES IN SCHEMA %[1]s TO auditor`, schema))
 	for name, dsn := range map[string]string{"auditor": strings.Replace(dsn, "cairn@", "auditor@", 1), "owner": dsn} {
 		r := openLedger(t, dsn, Options{ReadOnly: true})
 		checkBooks(t, r, store, shards)

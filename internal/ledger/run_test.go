@@ -216,6 +216,7 @@ func testStoreClosed(t *testing.T, b backend) {
 func TestDiscovers(t *testing.T) { each(t, testDiscovers) }
 
 func testDiscovers(t *testing.T, b backend) {
+	t.Parallel() // it waits for discoverEvery
 	store := provision(t, 1)
 	l := openLedger(t, b.fresh(t), fast)
 	start(t, l, store)

@@ -4,14 +4,17 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // also the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/veltrix/cairn"
 )
@@ -25,6 +28,11 @@ var sqliteDialect = dialect{
 	view:      sql.TxOptions{ReadOnly: true},
 	integrity: "PRAGMA integrity_check(100)",
 }
+
+// busyWithin bounds how long a connection waits for another's lock.
+const busyWithin = 5 * time.Second
+
+var busyTimeout = fmt.Sprintf("busy_timeout(%d)", busyWithin.Milliseconds())
 
 // openSQLite opens the database file of a dsn: one connection that writes, none
 // if readOnly, and a pool that reads. SQLite has one writer at a time anyway;
@@ -52,10 +60,10 @@ func openSQLite(ctx context.Context, dsn string, opts *Options) (path string, wr
 	}
 	write.SetMaxOpenConns(1)
 	// The file, and its being in WAL mode, come from the writer.
-	if err := write.PingContext(ctx); err != nil {
+	if err := ping(ctx, write); err != nil {
 		return path, nil, nil, errors.Join(err, write.Close())
 	}
-	read, err = sql.Open("sqlite", sqliteURI(path, url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(5000)"}}))
+	read, err = sql.Open("sqlite", sqliteURI(path, url.Values{"mode": {"ro"}, "_pragma": {busyTimeout}}))
 	if err != nil {
 		return path, nil, nil, errors.Join(err, write.Close())
 	}
@@ -64,12 +72,24 @@ func openSQLite(ctx context.Context, dsn string, opts *Options) (path string, wr
 	return path, write, read, nil
 }
 
+// ping makes db connect. Two processes that make a file WAL at once don't wait
+// for each other, whatever the busy_timeout: one is refused, and asks again.
+func ping(ctx context.Context, db *sql.DB) error {
+	for wait := retryMin; ; wait *= 2 {
+		err := db.PingContext(ctx)
+		var busy *sqlite.Error
+		if !errors.As(err, &busy) || busy.Code()&0xff != sqlite3.SQLITE_BUSY || wait > busyWithin || !sleep(ctx, wait) {
+			return err
+		}
+	}
+}
+
 // writeParams: a commit is on disk when it returns, and a transaction has the
 // write lock from its beginning, so that it never has to give up half-way.
 func writeParams() url.Values {
 	return url.Values{
 		"_txlock": {"immediate"},
-		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"},
+		"_pragma": {busyTimeout, "journal_mode(WAL)", "synchronous(FULL)"},
 	}
 }
 
@@ -77,7 +97,7 @@ func writeParams() url.Values {
 // folder. Without a write-ahead log beside it the file is whole and nobody
 // writes to it, so SQLite need not make shared memory for others: "immutable".
 func readOnlyParams(path string) url.Values {
-	v := url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(5000)"}}
+	v := url.Values{"mode": {"ro"}, "_pragma": {busyTimeout}}
 	if st, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0 {
 		v.Set("immutable", "1")
 	}
