@@ -2,9 +2,12 @@ package e2e_test
 
 import (
 	"fmt"
+	"os"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
@@ -163,4 +166,37 @@ func TestWelcome(t *testing.T) {
 	p.until(`!$('welcome')`)
 	p.must(chromedp.Reload())
 	p.until(`$('pill').dataset.state === 'live' && !$('welcome')`)
+}
+
+// A server that stands still, with the network gone, is missed though its
+// connection is never closed; with the network back the page plays on.
+func TestNetworkAway(t *testing.T) {
+	g := startGame(t, calmHunt("{tap: 1}"))
+	p := g.open(chromium, phone)
+	me := p.join("Saga")
+	p.serverGone(true)
+	signal := func(s os.Signal) {
+		t.Helper()
+		if err := g.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	offline := func(yes bool) {
+		t.Helper()
+		if _, err := chromedp.Call(p.ctx, network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: yes, DownloadThroughput: -1, UploadThroughput: -1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	offline(true)
+	p.until(`$('pill').dataset.state === 'reconnecting'`)
+	signal(syscall.SIGCONT)
+	offline(false)
+	p.until(`$('pill').dataset.state === 'live'`)
+	x := p.focusTile("tap")
+	p.keys("\r")
+	p.toast("won")
+	if !me.holds(x) {
+		t.Errorf("tile %s is not mine", x.key)
+	}
 }
