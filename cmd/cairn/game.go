@@ -171,6 +171,9 @@ const mapGrace = 3 * time.Second
 // long as none is overdue: a hunt that has just gone live, or one whose maps
 // are open for a part of its tick, must not turn players away from the others.
 func (g *game) mapOpen() error {
+	if err := g.hub.Ready(); err != nil {
+		return err // it knows of no hunt yet, which is not that there is none
+	}
 	now := cairn.InstantOf(time.Now())
 	for _, h := range g.hub.Hunts() {
 		if h.State != cairn.Live {

@@ -26,6 +26,9 @@ func TestPostgres(t *testing.T) {
 	p := up(t, data, "--hunt", write(t, "race.yaml", raceHunt), "--ledger", dsn)
 	_, token := p.signIn("ana")
 	m := p.call("GET", "/v1/hunts/race/maps/current", "", "")
+	if len(m.Tiles) == 0 {
+		t.Fatalf("no map is open: %+v; it said: %s", m, p.stderr.String())
+	}
 	var offset string
 	claim := func(first, end int) {
 		t.Helper()

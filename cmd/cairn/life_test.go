@@ -77,6 +77,19 @@ func TestFirstStartCutShort(t *testing.T) {
 	})
 }
 
+// TestReadyOnlyWithMap: whoever asks before anything was read does not make a
+// start without maps look ready.
+func TestReadyOnlyWithMap(t *testing.T) {
+	g, err := openGame(t.Context(), gameOptions{dir: filepath.Join(t.TempDir(), "data"), shards: shardsMax, retention: time.Hour, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.close()
+	if err := g.mapOpen(); err == nil || g.mapSeen.Load() {
+		t.Errorf("before a log was read: %v, a map was seen: %v; want an error, and none", err, g.mapSeen.Load())
+	}
+}
+
 // TestInterruptWhileStarting has the Ctrl-C come before anything is there.
 func TestInterruptWhileStarting(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
