@@ -1,0 +1,241 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/claim"
+)
+
+// The pauses between two tries of one attempt, each twice the one before.
+const (
+	backoffMin = 5 * time.Millisecond
+	backoffMax = 80 * time.Millisecond
+)
+
+// ClaimsOptions tunes Claims.
+type ClaimsOptions struct {
+	Shards int // how many shards there are; 0 means 64
+
+	// ShardsOf returns over how many shards the tiles of a map are spread, if
+	// that is known here. Without it the owner asked first says whom to ask.
+	ShardsOf func(cairn.HuntID, cairn.Tick) (int, bool)
+
+	Timing  Timing
+	Dial    DialFunc              // nil dials TCP
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil registers nothing
+}
+
+// Claims decides attempts by asking the owners of their shards: what a
+// [claim.Service] is to a process that owns every shard, this is to a gateway.
+//
+// An attempt whose owner vanished is sent to the next one, until its context
+// ends: that is safe, as the holder of a tile hears the same as often as it
+// asks. If it may have been decided when time is up the verdict is Pending;
+// if it can't have been the error is claim.ErrUnavailable.
+type Claims struct {
+	// Static after NewClaims.
+	view    *View
+	opts    ClaimsOptions
+	peers   *peers
+	metrics *claimsMetrics
+	tasks   sync.WaitGroup // of links
+
+	mu      sync.Mutex
+	ended   bool
+	links   map[string]*link // by life
+	members []Member
+	changed <-chan struct{}
+	owners  []string // by shard, out of members
+}
+
+// NewClaims returns Claims over the members that reg knows. It reaches nobody
+// before Run.
+func NewClaims(reg Registry, opts ClaimsOptions) *Claims {
+	if opts.Shards == 0 {
+		opts.Shards = 64
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.ShardsOf == nil {
+		opts.ShardsOf = func(cairn.HuntID, cairn.Tick) (int, bool) { return 0, false }
+	}
+	c := &Claims{
+		view: NewView(reg, RoleClaims, opts.Timing, opts.Log), opts: opts, peers: newPeers(opts.Dial),
+		links: map[string]*link{}, owners: make([]string, opts.Shards),
+	}
+	c.metrics = newClaimsMetrics(opts.Metrics, c)
+	return c
+}
+
+// Run follows who is there until ctx ends. It returns nil.
+func (c *Claims) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = c.view.Run(ctx) }) // returns nil
+	for ctx.Err() == nil {
+		members, changed := c.view.Members()
+		c.follow(members, changed)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+	wg.Wait()
+	c.mu.Lock()
+	c.ended = true
+	for _, l := range c.links {
+		l.close()
+	}
+	c.mu.Unlock()
+	c.tasks.Wait()
+	c.peers.close()
+	return nil
+}
+
+// follow takes members for those who are there, and breaks the links to all
+// others, whose attempts then go to whoever took over.
+func (c *Claims) follow(members []Member, changed <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members, c.changed, c.owners = members, changed, Assign(members, c.opts.Shards)
+	for life, l := range c.links {
+		if !slices.ContainsFunc(members, func(m Member) bool { return m.Life == life && m.Addr == l.member.Addr }) {
+			l.close()
+			delete(c.links, life)
+		}
+	}
+}
+
+// Ready returns nil while every shard has an owner.
+func (c *Claims) Ready() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.view.Fresh():
+		return errors.New("the registry has not answered")
+	case slices.Contains(c.owners, ""):
+		return errors.New("no claims process is there")
+	}
+	return nil
+}
+
+// Claim decides one attempt: see [claim.Service.Claim].
+func (c *Claims) Claim(ctx context.Context, a *cairn.Attempt) (cairn.Verdict, error) {
+	return c.one(ctx, a, false)
+}
+
+// Lookup reports who holds a tile: see [claim.Service.Lookup].
+func (c *Claims) Lookup(ctx context.Context, ref cairn.TileRef, player cairn.PlayerID) (cairn.Verdict, error) {
+	return c.one(ctx, &cairn.Attempt{TileRef: ref, Player: player}, true)
+}
+
+// ClaimAll decides several attempts, each on its own, and fills out, which
+// must be as long. It returns when all are decided or ctx ends.
+func (c *Claims) ClaimAll(ctx context.Context, as []cairn.Attempt, out []claim.Answer) {
+	var wg sync.WaitGroup
+	for i := range as {
+		wg.Go(func() { out[i].Verdict, out[i].Err = c.one(ctx, &as[i], false) })
+	}
+	wg.Wait()
+}
+
+// one asks owner after owner until one has decided the attempt or ctx ends.
+func (c *Claims) one(ctx context.Context, a *cairn.Attempt, lookup bool) (cairn.Verdict, error) {
+	began := time.Now()
+	defer func() { c.metrics.duration.Observe(time.Since(began).Seconds()) }()
+	perhaps := false // an owner may have decided it, and nobody heard
+	pause := backoffMin
+	hint := ""
+	for tries := 0; ; tries++ {
+		if tries > 0 {
+			c.metrics.retries.Inc()
+		}
+		to, l, changed := c.route(a.TileRef, hint)
+		r := result{fate: unsent}
+		if l != nil {
+			r = l.do(ctx, a, lookup)
+		}
+		switch hint = ""; r.fate {
+		case decided:
+			if r.verdict.Outcome != cairn.Pending {
+				return r.verdict, nil
+			}
+			perhaps = perhaps || !lookup // the owner was fenced out with it in flight
+		case unavailable, full:
+			return c.undecided(perhaps, r.fate)
+		case lost:
+			perhaps = perhaps || !lookup
+		case elsewhere:
+			if r.owner != to.Name && tries < 2 {
+				hint = r.owner // it has just been handed over: ask there at once
+				continue
+			}
+			hint = r.owner
+		}
+		select {
+		case <-ctx.Done():
+			return c.undecided(perhaps, r.fate)
+		case <-changed:
+		case <-time.After(pause):
+			pause = min(2*pause, backoffMax)
+		}
+	}
+}
+
+// undecided is the answer to an attempt that nobody said to have decided.
+func (c *Claims) undecided(perhaps bool, why fate) (cairn.Verdict, error) {
+	if perhaps {
+		return cairn.Verdict{Outcome: cairn.Pending, RetryAfter: claim.RetryAfter}, nil
+	}
+	if why == full {
+		c.metrics.full.Inc()
+		return cairn.Verdict{}, fmt.Errorf("%w: %d attempts are in flight to its owner", claim.ErrUnavailable, windowMax)
+	}
+	return cairn.Verdict{}, claim.ErrUnavailable
+}
+
+// route returns whom to ask for a tile, the link there, and what is closed
+// when others are there. The link is nil if there is nobody.
+func (c *Claims) route(ref cairn.TileRef, hint string) (Member, *link, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := hint
+	if name == "" {
+		shard := 0 // of a map that is not known here anybody can say whom to ask
+		if n, ok := c.opts.ShardsOf(ref.Hunt, ref.Tick); ok {
+			shard = min(cairn.ShardOf(cairn.SlotterOf(ref.Hunt, ref.Tick).Slot(ref.Tile), n), len(c.owners)-1)
+		}
+		name = c.owners[shard]
+	}
+	i := slices.IndexFunc(c.members, func(m Member) bool { return m.Name == name })
+	if i < 0 || c.ended {
+		return Member{}, nil, c.changed
+	}
+	m := c.members[i]
+	l := c.links[m.Life]
+	if l == nil {
+		l = newLink(c.peers, m, &c.tasks)
+		c.links[m.Life] = l
+	}
+	return m, l, c.changed
+}
+
+// inFlight returns how many attempts wait for an owner's answer.
+func (c *Claims) inFlight() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.links {
+		n += l.inFlight()
+	}
+	return n
+}

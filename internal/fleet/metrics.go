@@ -1,0 +1,73 @@
+package fleet
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type ownerMetrics struct {
+	missed    prometheus.Counter
+	verified  prometheus.Counter
+	takeovers *prometheus.HistogramVec
+	streams   prometheus.Gauge
+	batch     prometheus.Histogram
+}
+
+func newOwnerMetrics(reg prometheus.Registerer) *ownerMetrics {
+	f := promauto.With(reg)
+	return &ownerMetrics{
+		missed: f.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_fleet_beats_missed_total",
+			Help: "Heartbeats that the registry did not take.",
+		}),
+		verified: f.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_fleet_answers_verified_total",
+			Help: "Answers for which the log was asked whether this process is still the owner.",
+		}),
+		takeovers: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name:                        "cairn_fleet_takeover_duration_seconds",
+			Help:                        "From the decision to take a shard over until it is served; planned if its owner let go of it.",
+			Buckets:                     prometheus.ExponentialBucketsRange(1e-3, 10, 16),
+			NativeHistogramBucketFactor: 1.1,
+		}, []string{"how"}),
+		streams: f.NewGauge(prometheus.GaugeOpts{
+			Name: "cairn_fleet_streams",
+			Help: "Streams of attempts that gateways and peers hold open here.",
+		}),
+		batch: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "cairn_fleet_batch_attempts",
+			Help:    "Attempts in one message from a gateway.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
+		}),
+	}
+}
+
+type claimsMetrics struct {
+	retries  prometheus.Counter
+	full     prometheus.Counter
+	duration prometheus.Histogram
+}
+
+func newClaimsMetrics(reg prometheus.Registerer, c *Claims) *claimsMetrics {
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "cairn_fleet_attempts_in_flight",
+		Help: "Attempts sent to owners, or about to be, that have no answer yet.",
+	}, func() float64 { return float64(c.inFlight()) })
+	return &claimsMetrics{
+		retries: f.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_fleet_retries_total",
+			Help: "Times that an attempt was sent once more: its owner was gone, or another.",
+		}),
+		full: f.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_fleet_full_total",
+			Help: "Attempts refused because too many were in flight to their owner.",
+		}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:                        "cairn_fleet_claim_duration_seconds",
+			Help:                        "From when an attempt reached the gateway's end of the fleet to its answer, retries included.",
+			Buckets:                     prometheus.ExponentialBucketsRange(100e-6, 10, 24),
+			NativeHistogramBucketFactor: 1.1,
+		}),
+	}
+}
