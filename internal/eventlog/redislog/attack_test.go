@@ -1,0 +1,521 @@
+package redislog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+	"github.com/veltrix/cairn/internal/eventlog/redislog/redistest"
+)
+
+// A rig is a store on a real server, with the log s00 and a writer of it.
+type rig struct {
+	t    *testing.T
+	ctx  context.Context
+	node *redistest.Server
+	s    *Store
+	w    eventlog.Writer
+}
+
+func newRig(t *testing.T, node *redistest.Server, url string, opts Options) *rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	r := &rig{t: t, ctx: ctx, node: node}
+	if opts.Prefix == "" {
+		opts.Prefix = newPrefix()
+	}
+	r.s = mustOpen(t, url, opts)
+	t.Cleanup(func() { r.s.Close() })
+	if err := r.s.Provision(ctx, eventlog.Spec{Name: "s00"}); err != nil {
+		t.Fatal(err)
+	}
+	r.w = r.open(r.s)
+	return r
+}
+
+func (r *rig) open(s *Store) eventlog.Writer {
+	r.t.Helper()
+	w, err := s.Open(r.ctx, "s00")
+	if err != nil {
+		r.t.Fatalf("Open: %v", err)
+	}
+	return w
+}
+
+// second opens the same logs by another store, directly.
+func (r *rig) second() *Store {
+	r.t.Helper()
+	s := mustOpen(r.t, r.node.URL(), r.s.opts)
+	r.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func (r *rig) key() string { return r.s.key("s00") }
+
+func (r *rig) append(body string) eventlog.Offset {
+	r.t.Helper()
+	o, err := r.w.Append(r.ctx, []byte(body), eventlog.Offset{})
+	if err != nil {
+		r.t.Fatalf("Append %s: %v", body, err)
+	}
+	return o
+}
+
+func (r *rig) refuse(body string, want error) {
+	r.t.Helper()
+	if o, err := r.w.Append(r.ctx, []byte(body), eventlog.Offset{}); !errors.Is(err, want) {
+		r.t.Fatalf("Append %s: %v, %v, want %v", body, o, err, want)
+	}
+}
+
+// bodies reads a log from its base through a store of its own, which checks
+// offsets and chain, and returns the bodies of its data records.
+func (r *rig) bodies() []string {
+	r.t.Helper()
+	s := r.second()
+	st, err := s.Status(r.ctx, "s00")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	f, err := s.Follow(r.ctx, "s00", st.Base)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var out []string
+	for at := st.Base; at.Less(st.Last); {
+		recs, _, err := f.Next(r.ctx)
+		if err != nil {
+			r.t.Fatalf("Next behind %v: %v", at, err)
+		}
+		for _, rec := range recs {
+			if at = rec.Offset; rec.Kind == eventlog.Data {
+				out = append(out, string(rec.Body))
+			}
+		}
+	}
+	return out
+}
+
+func (r *rig) want(bodies ...string) {
+	r.t.Helper()
+	if got := r.bodies(); strings.Join(got, " ") != strings.Join(bodies, " ") {
+		r.t.Errorf("the log has %q, want %q", got, bodies)
+	}
+}
+
+// follow returns a follower that has read up to the given offset.
+func (r *rig) follow(upTo eventlog.Offset) eventlog.Follower {
+	r.t.Helper()
+	f, err := r.s.Follow(r.ctx, "s00", eventlog.Offset{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for at := (eventlog.Offset{}); at.Less(upTo); {
+		recs, _, err := f.Next(r.ctx)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		at = recs[len(recs)-1].Offset
+	}
+	return f
+}
+
+// fails reads on until an error, and checks which.
+func (r *rig) fails(f eventlog.Follower, want error) {
+	r.t.Helper()
+	for {
+		if _, _, err := f.Next(r.ctx); err != nil {
+			if !errors.Is(err, want) {
+				r.t.Errorf("Next: %v, want %v", err, want)
+			}
+			return
+		}
+	}
+}
+
+// quiet is an idle writer's mark put off, where a test changes the log by hand.
+var quiet = Options{MarkAfter: time.Hour}
+
+func TestDeletedStream(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	f := r.follow(r.append("a"))
+	node.Do(t, "DEL", r.key())
+	r.refuse("b", eventlog.ErrMissing)
+	r.refuse("c", eventlog.ErrMissing) // and stays so
+	if n, _ := node.Do(t, "EXISTS", r.key()).AsInt64(); n != 0 {
+		t.Error("R1: an append created the stream")
+	}
+	if _, err := r.s.Open(r.ctx, "s00"); !errors.Is(err, eventlog.ErrMissing) {
+		t.Errorf("Open: %v, want ErrMissing", err)
+	}
+	if n, _ := node.Do(t, "EXISTS", r.key()).AsInt64(); n != 0 {
+		t.Error("R1: opening a writer created the stream")
+	}
+	if err := r.s.Provision(r.ctx, eventlog.Spec{Name: "s00"}); !errors.Is(err, eventlog.ErrMissing) {
+		t.Errorf("Provision of a log that was there: %v, want ErrMissing", err)
+	}
+	r.fails(f, eventlog.ErrDiverged)
+}
+
+// TestRecreatedStream: an append lands in a stream that is another, for its id
+// is above all there; it must not be acknowledged.
+func TestRecreatedStream(t *testing.T) {
+	node := redistest.Start(t)
+	for others := range 6 { // records in the new stream: as many as there were, once
+		t.Run(fmt.Sprint(others), func(t *testing.T) {
+			r := newRig(t, node, node.URL(), quiet)
+			for range 4 {
+				r.w = r.open(r.s)
+			}
+			f := r.follow(r.append("a"))
+			node.Do(t, "DEL", r.key())
+			s := r.second()
+			if err := s.Provision(r.ctx, eventlog.Spec{Name: "s00"}); err != nil {
+				t.Fatal(err)
+			}
+			if others > 0 {
+				w := r.open(s)
+				for range others - 1 {
+					if _, err := w.Append(r.ctx, []byte("other"), eventlog.Offset{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if _, err := r.w.Append(r.ctx, []byte("b"), eventlog.Offset{}); !errors.Is(err, eventlog.ErrMissing) {
+				t.Errorf("Append: %v, want ErrMissing", err)
+			}
+			if _, err := r.s.Open(r.ctx, "s00"); !errors.Is(err, eventlog.ErrMissing) {
+				t.Errorf("Open: %v, want ErrMissing", err)
+			}
+			if _, err := r.s.Status(r.ctx, "s00"); !errors.Is(err, eventlog.ErrMissing) {
+				t.Errorf("Status: %v, want ErrMissing", err)
+			}
+			r.fails(f, eventlog.ErrDiverged)
+		})
+	}
+}
+
+// TestRolledBack: a failover may promote a replica that lacks the newest
+// records. What is appended behind the gap must not be acknowledged, and who
+// has read what is gone must hear of it.
+func TestRolledBack(t *testing.T) {
+	node := redistest.Start(t)
+	for _, c := range []struct {
+		name  string
+		lost  int // records
+		stale int // records of the writer before, which has its fence lost
+	}{
+		{"one record", 1, 0},
+		{"three records", 3, 0},
+		{"the fence and all behind it", 4, 0},
+		{"as many, and an older writer wrote as many", 4, 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, node, node.URL(), quiet)
+			r.append("old")
+			old := r.w.(*writer)
+			var dumps []string
+			dump := func() {
+				d, err := node.Do(t, "DUMP", r.key()).ToString()
+				if err != nil {
+					t.Fatal(err)
+				}
+				dumps = append(dumps, d)
+			}
+			dump()
+			r.w = r.open(r.s)
+			for _, b := range []string{"a", "b", "c"} {
+				dump()
+				r.append(b)
+			}
+			f := r.follow(r.w.(*writer).last.Offset)
+			node.Do(t, "DEL", r.key())
+			node.Do(t, "RESTORE", r.key(), "0", dumps[len(dumps)-c.lost])
+			if c.stale > 0 {
+				for i := range c.stale {
+					if _, err := old.Append(r.ctx, []byte(fmt.Sprint("stale", i)), eventlog.Offset{}); err != nil {
+						t.Fatalf("Append by the writer before: %v", err)
+					}
+				}
+				node.Do(t, "XLEN", r.key())
+			}
+			if o, err := r.w.Append(r.ctx, []byte("d"), eventlog.Offset{}); err == nil {
+				t.Errorf("R3: %v was acknowledged behind a gap", o)
+			} else if !errors.Is(err, eventlog.ErrUnknown) && !errors.Is(err, eventlog.ErrFenced) {
+				t.Errorf("Append: %v", err)
+			}
+			r.fails(f, eventlog.ErrDiverged)
+		})
+	}
+}
+
+// TestRolledBackQuiet: nothing is appended, so only a look at the end of the
+// log shows it.
+func TestRolledBackQuiet(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	r.append("a")
+	d, _ := node.Do(t, "DUMP", r.key()).ToString()
+	f := r.follow(r.append("b"))
+	node.Do(t, "RESTORE", r.key(), "0", d, "REPLACE")
+	r.fails(f, eventlog.ErrDiverged)
+}
+
+// TestOverwritten: the record read last is another now, at the same offset.
+func TestOverwritten(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	r.append("a")
+	d, _ := node.Do(t, "DUMP", r.key()).ToString()
+	last := r.append("b")
+	f := r.follow(last)
+	node.Do(t, "RESTORE", r.key(), "0", d, "REPLACE")
+	e := entry{genesis: r.w.(*writer).genesis}
+	e.Offset, e.Kind, e.Prev = last, eventlog.Data, eventlog.Offset{Epoch: 1, Seq: 1}
+	node.Do(t, "XADD", r.key(), last.String(), fieldHeader, string(e.appendHeader(nil)), fieldBody, "other")
+	r.fails(f, eventlog.ErrDiverged)
+}
+
+func TestDamagedRecord(t *testing.T) {
+	node := redistest.Start(t)
+	for name, add := range map[string]func(h string) []string{
+		"body":    func(h string) []string { return []string{fieldHeader, h, fieldBody, "x"} },
+		"header":  func(h string) []string { return []string{fieldHeader, h[:20], fieldBody, ""} },
+		"version": func(h string) []string { return []string{fieldHeader, "\x07" + h[1:], fieldBody, ""} },
+		"field":   func(h string) []string { return []string{"x", h, fieldBody, ""} },
+		"fields":  func(h string) []string { return []string{fieldHeader, h} },
+		"longer":  func(h string) []string { return []string{fieldHeader, h + "x", fieldBody, ""} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, node, node.URL(), quiet)
+			f := r.follow(r.append("a"))
+			w := r.w.(*writer)
+			e := entry{genesis: w.genesis}
+			e.Offset, e.Kind, e.Nonce, e.Prev = eventlog.Offset{Epoch: 1, Seq: 2}, eventlog.Data, w.nonce, w.last.Offset
+			e.Chain = eventlog.NextChain(w.last.Chain, &e.Record)
+			node.Do(t, append([]string{"XADD", r.key(), e.Offset.String()}, add(string(e.appendHeader(nil)))...)...)
+			r.fails(f, eventlog.ErrDamaged)
+		})
+	}
+}
+
+// TestLostReply: the connection ends with a command, which was done or not.
+// Either way the record is in the log once, and acknowledged (R6).
+func TestLostReply(t *testing.T) {
+	node := redistest.Start(t)
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
+			p := newProxy(t, node.Addr)
+			r := newRig(t, node, p.url(), quiet)
+			var want []string
+			for i := range 5 {
+				body := fmt.Sprint("r", i)
+				p.cut("XADD", before, false)
+				r.append(body)
+				want = append(want, body)
+			}
+			r.want(want...)
+			p.cut("XADD", before, false) // of a seal
+			r.w = r.open(r.s)
+			p.cut("-0\r\n", before, false) // of a fence
+			r.w = r.open(r.s)
+			r.append("last")
+			if p.count() != 7 {
+				t.Errorf("%d connections were cut, want 7", p.count())
+			}
+			r.want(append(want, "last")...)
+		})
+	}
+}
+
+// TestLostReplyThenFenced: what came of it, the log tells: absent below a
+// higher id is final, and what landed before the fence is acknowledged.
+func TestLostReplyThenFenced(t *testing.T) {
+	node := redistest.Start(t)
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
+			p := newProxy(t, node.Addr)
+			r := newRig(t, node, p.url(), quiet)
+			p.cut("XADD", before, true)
+			got := make(chan error, 1)
+			go func() {
+				_, err := r.w.Append(r.ctx, []byte("a"), eventlog.Offset{})
+				got <- err
+			}()
+			for p.count() == 0 || !p.isDown() {
+				time.Sleep(time.Millisecond) // a poll
+			}
+			r.open(r.second())
+			p.setDown(false)
+			err := <-got
+			if before {
+				if !errors.Is(err, eventlog.ErrFenced) {
+					t.Errorf("Append: %v, want ErrFenced", err)
+				}
+				r.want()
+			} else {
+				if err != nil {
+					t.Errorf("Append: %v, want it acknowledged", err)
+				}
+				r.want("a")
+				r.refuse("b", eventlog.ErrFenced)
+			}
+		})
+	}
+}
+
+// TestUnresolved: nobody answers, so nobody knows; and the writer is through.
+func TestUnresolved(t *testing.T) {
+	node := redistest.Start(t)
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
+			p := newProxy(t, node.Addr)
+			r := newRig(t, node, p.url(), Options{MarkAfter: time.Hour, ResolveMax: 300 * time.Millisecond})
+			r.append("a")
+			p.cut("XADD", before, true)
+			r.refuse("b", eventlog.ErrUnknown)
+			p.setDown(false)
+			r.refuse("c", eventlog.ErrUnknown)
+			r.w = r.open(r.second())
+			r.append("d")
+			if before {
+				r.want("a", "d")
+			} else {
+				r.want("a", "b", "d")
+			}
+		})
+	}
+}
+
+func TestOutOfMemory(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	r.append("a")
+	node.Do(t, "CONFIG", "SET", "maxmemory", "1")
+	for range 3 {
+		r.refuse("b", eventlog.ErrPushback)
+	}
+	node.Do(t, "CONFIG", "SET", "maxmemory", "0")
+	r.append("c") // the same writer, with the id that was free
+	r.want("a", "c")
+}
+
+// TestKilled: redis-server dies by kill -9 while it is written to, and comes
+// back on the same data. With appendfsync always nothing acknowledged is lost.
+func TestKilled(t *testing.T) {
+	node := redistest.Start(t, "--appendfsync", "always")
+	r := newRig(t, node, node.URL(), Options{Ack: AckFsync, MarkAfter: time.Millisecond, ResolveMax: 20 * time.Second})
+	acked := make(map[string]bool)
+	for round := range 4 {
+		killed := make(chan struct{})
+		for i := range 60 {
+			if i == 20+round {
+				go func() {
+					node.Kill()
+					node.Restart(t)
+					close(killed)
+				}()
+			}
+			body := fmt.Sprintf("%d/%d", round, i)
+			_, err := r.w.Append(r.ctx, []byte(body), eventlog.Offset{})
+			switch {
+			case err == nil:
+				acked[body] = true
+			case errors.Is(err, eventlog.ErrPushback):
+			case errors.Is(err, eventlog.ErrUnknown), errors.Is(err, eventlog.ErrFenced):
+				r.w = r.open(r.s)
+			default:
+				t.Fatalf("Append: %v", err)
+			}
+		}
+		<-killed
+	}
+	if len(acked) < 100 {
+		t.Errorf("%d records were acknowledged: the test shows nothing", len(acked))
+	}
+	seen := make(map[string]bool)
+	for _, b := range r.bodies() {
+		if seen[b] {
+			t.Errorf("record %s is there twice", b)
+		}
+		seen[b] = true
+	}
+	for b := range acked {
+		if !seen[b] {
+			t.Errorf("record %s was acknowledged, and is lost", b)
+		}
+	}
+}
+
+// TestPaused: a server that is stopped for longer than the bound and then
+// goes on does what it had been sent; nobody hears of it.
+func TestPaused(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), Options{MarkAfter: time.Hour, ReplyMax: 100 * time.Millisecond, ResolveMax: 300 * time.Millisecond})
+	r.append("a")
+	node.Pause()
+	r.refuse("b", eventlog.ErrUnknown)
+	node.Continue()
+	r.refuse("c", eventlog.ErrUnknown)
+	s := mustOpen(t, node.URL(), Options{Prefix: r.s.opts.Prefix})
+	defer s.Close()
+	r.w = r.open(s)
+	r.append("d")
+	got := r.bodies()
+	if s := strings.Join(got, ""); s != "ad" && s != "abd" {
+		t.Errorf("the log has %q, want a, b perhaps, and d", got)
+	}
+}
+
+// TestPausedBriefly: one that goes on before the writer gives up.
+func TestPausedBriefly(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), Options{MarkAfter: time.Hour, ReplyMax: 100 * time.Millisecond, ResolveMax: 20 * time.Second})
+	r.append("a")
+	node.Pause()
+	go func() {
+		<-time.After(400 * time.Millisecond)
+		node.Continue()
+	}()
+	r.append("b")
+	r.want("a", "b")
+}
+
+func TestTrimmedPastAFollower(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	f, err := r.s.Follow(r.ctx, "s00", r.append("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		r.append("b")
+	}
+	node.Do(t, "XTRIM", r.key(), "MAXLEN", "2") // at once, and not by a store
+	for range 10 {
+		r.append("c") // goes on though its anchor, the fence, is gone
+	}
+	node.Do(t, "XTRIM", r.key(), "MAXLEN", "1")
+	behind, err := r.s.Follow(r.ctx, "s00", r.w.(*writer).last.Offset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.append("d")
+	if recs, _, err := behind.Next(r.ctx); err != nil || string(recs[0].Body) != "d" {
+		t.Errorf("Next: %v, %v, want d", recs, err)
+	}
+	_ = f // it may have read all in time
+	old, err := r.s.Follow(r.ctx, "s00", eventlog.GenesisOffset)
+	if !errors.Is(err, eventlog.ErrTrimmed) {
+		t.Errorf("Follow: %v, %v, want ErrTrimmed", old, err)
+	}
+	if st, err := r.second().Status(r.ctx, "s00"); err != nil || st.Genesis != r.w.(*writer).genesis {
+		t.Errorf("a trimmed log has genesis %x, %v, want %x", st.Genesis, err, r.w.(*writer).genesis)
+	}
+}

@@ -1,0 +1,318 @@
+package redislog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+)
+
+// How many entries one poll, or one read of a follower that is behind, takes.
+const pollCount = 64
+
+// A feed is the newest part of a log, polled once for all its followers.
+type feed struct {
+	// Static.
+	s       *Store
+	log     eventlog.Name
+	genesis [16]byte
+
+	// Owned by the poll under way: at most one.
+	pos    eventlog.Offset // of the newest entry read, seals included
+	looked time.Time       // when the newest record was compared last
+
+	mu      sync.Mutex
+	ring    []eventlog.Record // without a gap, chain checked; never empty; never overwritten while lent
+	bytes   int               // of the bodies in ring
+	durable eventlog.Offset   // the highest mark seen
+	err     error             // why the feed has ended
+	changed chan struct{}     // closed, and made anew, when any of the above changes
+	users   int               // followers
+	busy    bool              // a poll is under way
+}
+
+// feed returns the feed of a log, which begins at last if it is new, for one
+// more user.
+func (s *Store) feed(log eventlog.Name, last entry) (*feed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, eventlog.ErrClosed
+	}
+	f := s.feeds[log]
+	if f == nil {
+		f = &feed{
+			s: s, log: log, genesis: last.genesis,
+			pos: last.Offset, looked: time.Now(),
+			ring: []eventlog.Record{last.Record}, bytes: len(last.Body), durable: last.Mark,
+			changed: make(chan struct{}),
+		}
+		s.feeds[log] = f
+	}
+	f.mu.Lock()
+	f.users++
+	f.mu.Unlock()
+	return f, nil
+}
+
+// leave takes a user away; a feed without any ends.
+func (f *feed) leave() {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.users--; f.users == 0 && f.s.feeds[f.log] == f {
+		delete(f.s.feeds, f.log)
+	}
+}
+
+// wake tells followers. The caller holds mu.
+func (f *feed) wake() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// fail ends the feed: whoever follows gets err, and who comes next a new feed.
+func (f *feed) fail(err error) {
+	f.s.mu.Lock()
+	if f.s.feeds[f.log] == f {
+		delete(f.s.feeds, f.log)
+	}
+	f.s.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+	f.wake()
+}
+
+// forget drops records before the given offset, but for the newest.
+func (f *feed) forget(before eventlog.Offset) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.ring) > 1 && f.ring[0].Offset.Less(before) {
+		f.bytes -= len(f.ring[0].Body)
+		f.ring = f.ring[1:]
+	}
+}
+
+// add appends records that continue the ring.
+func (f *feed) add(list []entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range list {
+		f.ring = append(f.ring, list[i].Record)
+		f.bytes += len(list[i].Body)
+		if f.durable.Less(list[i].Mark) {
+			f.durable = list[i].Mark
+		}
+	}
+	for len(f.ring) > 1 && f.bytes > f.s.opts.RingBytesMax {
+		f.bytes -= len(f.ring[0].Body)
+		f.ring = f.ring[1:]
+	}
+	f.wake()
+}
+
+// last returns the newest record.
+func (f *feed) last() eventlog.Record {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ring[len(f.ring)-1]
+}
+
+// poll looks for records behind all feeds, every PollEvery, until the store
+// closes: one pipeline for each node, so that a node that hangs holds up its
+// own logs only.
+func (s *Store) poll() {
+	tick := time.NewTicker(s.opts.PollEvery)
+	defer tick.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for addr, feeds := range s.idleFeeds() {
+			wg.Go(func() { s.pollNode(addr, feeds) })
+		}
+	}
+}
+
+// idleFeeds takes the feeds that no poll is under way for, by node.
+func (s *Store) idleFeeds() map[string][]*feed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.feeds) == 0 {
+		return nil
+	}
+	t := s.topo.Load()
+	out := make(map[string][]*feed)
+	for _, f := range s.feeds {
+		f.mu.Lock()
+		if !f.busy {
+			f.busy = true
+			out[t.addr(f.log)] = append(out[t.addr(f.log)], f)
+		}
+		f.mu.Unlock()
+	}
+	return out
+}
+
+func (s *Store) pollNode(addr string, feeds []*feed) {
+	defer func() {
+		for _, f := range feeds {
+			f.mu.Lock()
+			f.busy = false
+			f.mu.Unlock()
+		}
+	}()
+	had := s.topo.Load()
+	err := s.pollFeeds(addr, feeds)
+	if err == nil || s.ctx.Err() != nil {
+		return
+	}
+	s.opts.Log.Warn("can't poll", "node", addr, "err", err)
+	ctx, cancel := context.WithTimeout(s.ctx, s.opts.ReplyMax)
+	defer cancel()
+	_ = s.look(ctx, had)
+	_ = (&backoff{20 * time.Millisecond}).wait(ctx) // spare who is down
+}
+
+// lookEvery is how often a feed with nothing new compares the log's newest
+// record with its own: a log that was rolled back has nothing new either.
+const lookEvery = 200 * time.Millisecond
+
+func (s *Store) pollFeeds(addr string, feeds []*feed) error {
+	n, err := s.node(s.ctx, addr)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	b := n.client.B()
+	cmds := make(rueidis.Commands, 0, 2*len(feeds))
+	for _, f := range feeds {
+		key := s.key(f.log)
+		cmds = append(cmds, b.Xrange().Key(key).Start("("+f.pos.String()).End("+").Count(pollCount).Build())
+		if now.Sub(f.looked) >= lookEvery {
+			cmds = append(cmds, b.Xrevrange().Key(key).End("+").Start("-").Count(2).Build())
+		}
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.opts.ReplyMax)
+	defer cancel()
+	rs := n.client.DoMulti(ctx, cmds...)
+	for _, f := range feeds {
+		look := now.Sub(f.looked) >= lookEvery
+		r := rs[0]
+		rs = rs[1:]
+		list, e := entries(r)
+		if e == nil && len(list) > 0 {
+			e = f.took(list)
+		}
+		if look {
+			if e == nil && len(list) == 0 {
+				e = f.compare(rs[0])
+			}
+			f.looked = now
+			rs = rs[1:]
+		}
+		switch {
+		case e == nil:
+		case ending(e):
+			f.fail(e)
+		default:
+			err = e
+		}
+	}
+	return err
+}
+
+// ending reports whether err is one that a follower ends with.
+func ending(err error) bool {
+	return errors.Is(err, eventlog.ErrDamaged) || errors.Is(err, eventlog.ErrDiverged) || errors.Is(err, eventlog.ErrTrimmed)
+}
+
+// took adds what a poll read behind pos.
+func (f *feed) took(list []entry) error {
+	pos := list[len(list)-1].Offset
+	list = records(list)
+	last := f.last()
+	if err := continues(f.genesis, last.Offset, last.Chain, true, list); err != nil {
+		return f.s.blame(f.log, last.Offset, last.Chain, err)
+	}
+	f.pos, f.looked = pos, time.Now()
+	if len(list) > 0 {
+		f.add(list)
+	}
+	return nil
+}
+
+// compare checks that the log's newest record is the feed's, or a newer one.
+func (f *feed) compare(r rueidis.RedisResult) error {
+	list, err := entries(r)
+	if err != nil {
+		return err
+	}
+	list = records(list)
+	last := f.last()
+	switch {
+	case len(list) == 0:
+		return fmt.Errorf("%w: the stream is gone", eventlog.ErrDiverged)
+	case list[0].Offset.Less(last.Offset), list[0].Offset == last.Offset && list[0].Chain != last.Chain, list[0].genesis != f.genesis:
+		return fmt.Errorf("%w: it ends at %v, had %v", eventlog.ErrDiverged, list[0].Offset, last.Offset)
+	}
+	return nil
+}
+
+// errChain: a record's chain hash is not what it says. Either the record is
+// damaged or the one before it is another.
+var errChain = errors.New("chain hash does not match")
+
+// continues checks that list stands directly behind the record at prev, whose
+// chain hash is chain if it is known.
+func continues(genesis [16]byte, prev eventlog.Offset, chain eventlog.Chain, known bool, list []entry) error {
+	for i := range list {
+		r := &list[i]
+		switch {
+		case r.genesis != genesis:
+			return fmt.Errorf("%w: record %v is of another log", eventlog.ErrDiverged, r.Offset)
+		case r.Prev != prev && i > 0:
+			return fmt.Errorf("%w: record %v stands behind %v, which is not there", eventlog.ErrDamaged, r.Offset, r.Prev)
+		case prev.Less(r.Prev):
+			return fmt.Errorf("%w: behind %v the log has %v", eventlog.ErrTrimmed, prev, r.Offset)
+		case r.Prev != prev:
+			return fmt.Errorf("%w: record %v stands behind %v, read %v", eventlog.ErrDiverged, r.Offset, r.Prev, prev)
+		case known && eventlog.NextChain(chain, &r.Record) != r.Chain && i > 0:
+			return fmt.Errorf("%w: record %v: %w", eventlog.ErrDamaged, r.Offset, errChain)
+		case known && eventlog.NextChain(chain, &r.Record) != r.Chain:
+			return fmt.Errorf("record %v: %w", r.Offset, errChain)
+		}
+		prev, chain, known = r.Offset, r.Chain, true
+	}
+	return nil
+}
+
+// blame tells which of the two causes of errChain it is; other errors pass.
+func (s *Store) blame(log eventlog.Name, at eventlog.Offset, chain eventlog.Chain, err error) error {
+	if !errors.Is(err, errChain) || ending(err) {
+		return err
+	}
+	rs, readErr := s.read(s.ctx, log, func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{b.Xrange().Key(s.key(log)).Start(at.String()).End(at.String()).Build()}
+	})
+	if readErr != nil {
+		return readErr
+	}
+	list, readErr := entries(rs[0])
+	if readErr == nil && slices.ContainsFunc(list, func(e entry) bool { return e.Chain == chain }) {
+		return fmt.Errorf("%w: %w", eventlog.ErrDamaged, err)
+	}
+	return fmt.Errorf("%w: %w", eventlog.ErrDiverged, err)
+}

@@ -1,0 +1,91 @@
+package redislog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/redis/rueidis"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+)
+
+// A link is a connection that one writer leases, so that what it sends is done
+// in its order and WAIT speaks of its own writes.
+type link struct {
+	s       *Store
+	n       *node
+	c       rueidis.DedicatedClient
+	release func()
+}
+
+// lease returns a connection to the node that has a log.
+func (s *Store) lease(ctx context.Context, log eventlog.Name) (*link, error) {
+	n, err := s.checkedNode(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	c, release := n.client.Dedicate()
+	return &link{s, n, c, release}, nil
+}
+
+// end gives the connection back, or closes it where err leaves open what is
+// still under way on it.
+func (l *link) end(err error) {
+	if fateOf(err) == unheard {
+		l.c.Close()
+	}
+	l.release()
+}
+
+// do sends commands in one go and waits for all replies, for ReplyMax at most.
+// It does not end with ctx, for then nobody would know what came of them.
+func (l *link) do(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.s.opts.ReplyMax)
+	defer cancel()
+	return l.c.DoMulti(ctx, cmds...)
+}
+
+// waits reports whether an append is acknowledged by WAIT.
+func (l *link) waits(volatile bool) bool { return l.s.ack == AckReplicas && !volatile }
+
+// waitFor returns the WAIT that goes behind an XADD. Its own time-out is short
+// of ReplyMax, so that its count is heard.
+func (l *link) waitFor() rueidis.Completed {
+	ms := max(l.s.opts.ReplyMax.Milliseconds()*3/4, 1)
+	return l.c.B().Arbitrary("WAIT", strconv.Itoa(l.s.replicasOf(l.n)), strconv.FormatInt(ms, 10)).Build()
+}
+
+// waited returns nil if WAIT counted every replica that may be promoted. One
+// that counted fewer promises nothing.
+func (l *link) waited(r rueidis.RedisResult) error {
+	got, err := r.AsInt64()
+	if err != nil {
+		return fmt.Errorf("WAIT: %w", err)
+	}
+	if want := max(l.s.replicasOf(l.n), 1); got < int64(want) {
+		return fmt.Errorf("WAIT: %d replicas have it, want %d", got, want)
+	}
+	return nil
+}
+
+// wait returns once all that is in the log is acknowledged as the mode says.
+// On a connection that has not written, WAIT as its first command would return
+// at once: the caller has sent another before.
+func (l *link) wait(ctx context.Context, volatile bool) error {
+	if !l.waits(volatile) {
+		return nil
+	}
+	return l.waited(l.do(ctx, l.waitFor())[0])
+}
+
+// xadd returns the command that appends e. Only a genesis may create a stream.
+func (s *Store) xadd(l *link, log eventlog.Name, e *entry, noCreate bool) rueidis.Completed {
+	head := rueidis.BinaryString(e.appendHeader(make([]byte, 0, 128)))
+	body := rueidis.BinaryString(e.Body)
+	key := l.c.B().Xadd().Key(s.key(log))
+	if noCreate {
+		return key.Nomkstream().Id(e.Offset.String()).FieldValue().FieldValue(fieldHeader, head).FieldValue(fieldBody, body).Build()
+	}
+	return key.Id(e.Offset.String()).FieldValue().FieldValue(fieldHeader, head).FieldValue(fieldBody, body).Build()
+}

@@ -1,0 +1,347 @@
+package redislog
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+)
+
+// A node is one Redis server: one connection that reads share, and as many
+// more as writers lease.
+type node struct {
+	addr     string
+	replicas atomic.Int64 // the most it ever had, where there is no Cluster
+
+	mu      sync.Mutex // held while client is made
+	client  rueidis.Client
+	checked bool // it may hold logs
+}
+
+// node returns the node at addr, connected. It is not checked yet.
+func (s *Store) node(ctx context.Context, addr string) (*node, error) {
+	if addr == "" {
+		return nil, errElsewhere
+	}
+	s.mu.Lock()
+	n := s.nodes[addr]
+	if n == nil {
+		n = &node{addr: addr}
+		s.nodes[addr] = n
+	}
+	s.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.client != nil {
+		return n, nil
+	}
+	if err := errors.Join(ctx.Err(), s.ctx.Err()); err != nil {
+		return nil, err
+	}
+	c, err := rueidis.NewClient(s.clientOption(addr))
+	if err != nil {
+		if c != nil {
+			c.Close()
+		}
+		return nil, err
+	}
+	n.client = c
+	return n, nil
+}
+
+func (s *Store) clientOption(addr string) rueidis.ClientOption {
+	o := rueidis.ClientOption{
+		InitAddress:         []string{addr},
+		ForceSingleClient:   true, // slots are looked up here
+		DisableRetry:        true, // R4: what is sent again is decided here
+		DisableCache:        true,
+		AlwaysPipelining:    true,
+		PipelineMultiplex:   -1, // one connection
+		ClientSetInfo:       rueidis.DisableClientSetInfo,
+		Username:            s.target.username,
+		Password:            s.target.password,
+		SelectDB:            s.target.db,
+		ReadBufferEachConn:  64 << 10,
+		WriteBufferEachConn: 32 << 10,
+		RingScaleEachConn:   8,
+		ConnWriteTimeout:    10 * time.Second,
+		DialCtxFn:           s.dial,
+	}
+	o.Dialer.Timeout = time.Second
+	if s.target.tls {
+		o.TLSConfig = s.opts.TLS.Clone()
+		if o.TLSConfig == nil {
+			o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		if host, _, err := net.SplitHostPort(addr); err == nil && o.TLSConfig.ServerName == "" {
+			o.TLSConfig.ServerName = host
+		}
+	}
+	return o
+}
+
+// dial counts the connection.
+func (s *Store) dial(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+	var c net.Conn
+	var err error
+	if cfg != nil {
+		c, err = (&tls.Dialer{NetDialer: d, Config: cfg}).DialContext(ctx, "tcp", addr)
+	} else {
+		c, err = d.DialContext(ctx, "tcp", addr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.conns.Add(1)
+	return &countedConn{Conn: c, s: s}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	s    *Store
+	once sync.Once
+}
+
+// Close implements net.Conn.
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.s.conns.Add(-1) })
+	return c.Conn.Close()
+}
+
+func (s *Store) closeNodes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.nodes {
+		n.mu.Lock()
+		if n.client != nil {
+			n.client.Close()
+		}
+		n.mu.Unlock()
+	}
+}
+
+// info returns the reply of INFO, by name, and notes how many replicas n has.
+func (n *node) info(ctx context.Context, within time.Duration) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	text, err := n.client.Do(ctx, n.client.B().Info().Build()).ToString()
+	if err != nil {
+		return nil, fmt.Errorf("INFO: %w", err)
+	}
+	info := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[k] = v
+		}
+	}
+	have, _ := strconv.ParseInt(info["connected_slaves"], 10, 64)
+	for {
+		was := n.replicas.Load()
+		if have <= was || n.replicas.CompareAndSwap(was, have) {
+			return info, nil
+		}
+	}
+}
+
+// config returns a setting of n.
+func (n *node) config(ctx context.Context, within time.Duration, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	m, err := n.client.Do(ctx, n.client.B().ConfigGet().Parameter(name).Build()).AsStrMap()
+	if err != nil {
+		return "", fmt.Errorf("CONFIG GET %s: %w", name, err)
+	}
+	return m[name], nil
+}
+
+// connect finds out what the target is and checks its primaries.
+func (s *Store) connect(ctx context.Context) error {
+	given := s.opts.ReplyMax
+	if s.opts.ReplyMax == 0 {
+		s.opts.ReplyMax = time.Second
+	}
+	var first *node
+	var info map[string]string
+	var errs []error
+	for _, addr := range s.target.addrs {
+		n, err := s.node(ctx, addr)
+		if err == nil {
+			info, err = n.info(ctx, s.opts.ReplyMax)
+		}
+		if err == nil {
+			first = n
+			break
+		}
+		errs = append(errs, err)
+	}
+	if first == nil {
+		return errors.Join(errs...)
+	}
+	if on := info["cluster_enabled"] == "1"; s.target.cluster && !on {
+		return errors.New("not a Cluster: want cluster-enabled yes in redis.conf, or a URL without ?cluster")
+	} else if on {
+		s.target.cluster = true
+		if err := s.clusterReplyMax(ctx, first, given); err != nil {
+			return err
+		}
+	}
+	if err := s.look(ctx, nil); err != nil {
+		return err
+	}
+	for _, addr := range s.topo.Load().primaries() {
+		n, err := s.node(ctx, addr)
+		if err != nil {
+			return err
+		}
+		if _, err := n.info(ctx, s.opts.ReplyMax); err != nil {
+			return err
+		}
+	}
+	if err := s.chooseAck(); err != nil {
+		return err
+	}
+	for _, addr := range s.topo.Load().primaries() {
+		n, err := s.node(ctx, addr)
+		if err == nil {
+			err = s.check(ctx, n)
+		}
+		if err == nil {
+			err = s.checkTTL(ctx, n)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", addr, err)
+		}
+	}
+	return nil
+}
+
+// clusterReplyMax bounds replies so that a primary that was paused until its
+// replica took over is not heard any more.
+func (s *Store) clusterReplyMax(ctx context.Context, n *node, given time.Duration) error {
+	if given != 0 {
+		return nil
+	}
+	v, err := n.config(ctx, s.opts.ReplyMax, "cluster-node-timeout")
+	if err != nil {
+		return err
+	}
+	ms, err := strconv.Atoi(v)
+	if err != nil || ms <= 0 {
+		return fmt.Errorf("cluster-node-timeout is %.20q", v)
+	}
+	s.opts.ReplyMax = min(time.Duration(ms)*time.Millisecond/2, time.Second)
+	return nil
+}
+
+func (s *Store) chooseAck() error {
+	replicated := true
+	for _, addr := range s.topo.Load().primaries() {
+		n := s.nodes[addr]
+		replicated = replicated && s.replicasOf(n) > 0
+	}
+	s.ack = s.opts.Ack
+	switch s.ack {
+	case AckAuto:
+		if s.ack = AckPrimary; replicated {
+			s.ack = AckReplicas
+		}
+	case AckReplicas:
+		if !replicated {
+			return errors.New("ack mode replicas: a primary has no replica: add one (REPLICAOF; on a Cluster redis-cli --cluster add-node … --cluster-slave)")
+		}
+	case AckPrimary, AckFsync:
+	default:
+		return fmt.Errorf("ack mode %.20q: want primary, replicas or fsync", string(s.ack))
+	}
+	return nil
+}
+
+// check refuses a node that can't keep the logs' promise. Each error names the
+// command that mends it.
+func (s *Store) check(ctx context.Context, n *node) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.checked {
+		return nil
+	}
+	info, err := n.info(ctx, s.opts.ReplyMax)
+	if err != nil {
+		return err
+	}
+	major, _, _ := strings.Cut(info["redis_version"], ".")
+	if v, _ := strconv.Atoi(major); v < 7 {
+		return fmt.Errorf("server is Redis %.20q, want 7.0 or newer: upgrade it", info["redis_version"])
+	}
+	if p := info["maxmemory_policy"]; p != "noeviction" {
+		return fmt.Errorf("maxmemory-policy is %.30q, want noeviction, for an evicted log is a lost one: CONFIG SET maxmemory-policy noeviction", p)
+	}
+	want := map[string]string{}
+	switch s.ack {
+	case AckFsync:
+		want["appendonly"], want["appendfsync"] = "yes", "always"
+	case AckReplicas:
+		want["min-replicas-to-write"] = ""
+	}
+	for name, value := range want {
+		got, err := n.config(ctx, s.opts.ReplyMax, name)
+		if err != nil {
+			return err
+		}
+		if value != "" && got != value {
+			return fmt.Errorf("ack mode fsync: %s is %.20q, want %s: CONFIG SET %s %s", name, got, value, name, value)
+		}
+		if value == "" && (got == "" || got == "0") {
+			return fmt.Errorf("ack mode replicas: %s is %.20q, want 1 or more: CONFIG SET %s 1", name, got, name)
+		}
+	}
+	if info["aof_enabled"] == "0" {
+		s.opts.Log.Warn("no append-only file: a restart of this node loses its logs", "node", n.addr, "mend", "CONFIG SET appendonly yes")
+	}
+	n.checked = true
+	return nil
+}
+
+// checkTTL refuses logs that would expire.
+func (s *Store) checkTTL(ctx context.Context, n *node) error {
+	logs, err := s.scan(ctx, n.client)
+	if err != nil {
+		return fmt.Errorf("SCAN: %w", err)
+	}
+	if len(logs) == 0 {
+		return nil
+	}
+	cmds := make(rueidis.Commands, 0, len(logs))
+	for _, log := range logs {
+		cmds = append(cmds, n.client.B().Pttl().Key(s.key(log)).Build())
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.ReplyMax)
+	defer cancel()
+	for i, r := range n.client.DoMulti(ctx, cmds...) {
+		if err := s.ttlError(logs[i], r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ttlError says what is wrong with a log, from the reply of its PTTL.
+func (s *Store) ttlError(log eventlog.Name, r rueidis.RedisResult) error {
+	ms, err := r.AsInt64()
+	if err != nil {
+		return fmt.Errorf("PTTL: %w", err)
+	}
+	if ms >= 0 {
+		return fmt.Errorf("log %s expires in %v, and a log must not: PERSIST %s", log, time.Duration(ms)*time.Millisecond, s.key(log))
+	}
+	return nil
+}
