@@ -1,12 +1,57 @@
 package fleet
 
 import (
+	"errors"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+// shared registers c, or returns what was registered under its name before: a
+// process may be a member of more than one role.
+func shared[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	if reg == nil {
+		return c
+	}
+	err := reg.Register(c)
+	if was := (prometheus.AlreadyRegisteredError{}); errors.As(err, &was) {
+		return was.ExistingCollector.(C)
+	}
+	if err != nil {
+		panic(err) // as promauto does: a programmer's mistake
+	}
+	return c
+}
+
+func missedBeats(reg prometheus.Registerer) *prometheus.CounterVec {
+	return shared(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cairn_fleet_beats_missed_total",
+		Help: "Heartbeats that the registry did not take.",
+	}, []string{"role"}))
+}
+
+func membersSeen(reg prometheus.Registerer) *prometheus.GaugeVec {
+	return shared(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "cairn_fleet_members",
+		Help: "Members of a role that this process believes to be there.",
+	}, []string{"role", "state"}))
+}
+
+func shardsOwned(reg prometheus.Registerer) *prometheus.GaugeVec {
+	return shared(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "cairn_fleet_shards_owned",
+		Help: "Shards that fall to this process, of a role whose shards are shared out.",
+	}, []string{"role"}))
+}
+
+func leads(reg prometheus.Registerer) *prometheus.GaugeVec {
+	return shared(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "cairn_fleet_leads",
+		Help: "1 while this process is the one of its role that is to work.",
+	}, []string{"role"}))
+}
+
 type ownerMetrics struct {
-	missed    prometheus.Counter
 	verified  prometheus.Counter
 	takeovers *prometheus.HistogramVec
 	streams   prometheus.Gauge
@@ -16,10 +61,6 @@ type ownerMetrics struct {
 func newOwnerMetrics(reg prometheus.Registerer) *ownerMetrics {
 	f := promauto.With(reg)
 	return &ownerMetrics{
-		missed: f.NewCounter(prometheus.CounterOpts{
-			Name: "cairn_fleet_beats_missed_total",
-			Help: "Heartbeats that the registry did not take.",
-		}),
 		verified: f.NewCounter(prometheus.CounterOpts{
 			Name: "cairn_fleet_answers_verified_total",
 			Help: "Answers for which the log was asked whether this process is still the owner.",

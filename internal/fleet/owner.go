@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,19 +45,15 @@ type OwnerOptions struct {
 type Owner struct {
 	// Static after NewOwner.
 	service *claim.Service
-	reg     Registry
 	view    *View
 	opts    OwnerOptions
 	timing  Timing
-	life    string
+	heart   *heart
 	peers   *peers
 	metrics *ownerMetrics
 	kick    chan struct{} // capacity 1: reconcile now
-	beatNow chan struct{} // capacity 1: beat now
 
 	mu       sync.Mutex
-	beats    uint64
-	until    time.Time // nobody takes what is this process's before; kept low
 	leaving  bool
 	warm     bool
 	moving   map[int]bool    // shards that are being taken over
@@ -86,12 +81,14 @@ func NewOwner(service *claim.Service, reg Registry, opts OwnerOptions) (*Owner, 
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	o := &Owner{
-		service: service, reg: reg, opts: opts, timing: opts.Timing.withDefaults(), life: rand.Text(),
+		service: service, opts: opts, timing: opts.Timing.withDefaults(),
 		view: NewView(reg, RoleClaims, opts.Timing, opts.Log), peers: newPeers(opts.Dial),
-		kick: make(chan struct{}, 1), beatNow: make(chan struct{}, 1),
-		moving: map[int]bool{}, given: map[int]gift{}, watching: map[string]bool{},
+		kick: make(chan struct{}, 1), moving: map[int]bool{}, given: map[int]gift{}, watching: map[string]bool{},
 		metrics: newOwnerMetrics(opts.Metrics),
 	}
+	o.heart = newHeart(reg, RoleClaims, opts.Name, opts.Addr, o.timing, opts.Log, opts.Metrics)
+	o.heart.look = o.look
+	o.heart.lapsed = func(ctx context.Context) { o.verify(ctx, o.serving()) }
 	return o, nil
 }
 
@@ -106,7 +103,7 @@ func (o *Owner) Ready() error {
 		return errors.New("the registry has not answered")
 	}
 	members, _ := o.view.Members()
-	if !slices.ContainsFunc(members, func(m Member) bool { return m.Name == o.opts.Name && m.Life == o.life }) {
+	if !slices.ContainsFunc(members, func(m Member) bool { return m.Life == o.heart.self.Life }) {
 		return errors.New("this process is not a member yet")
 	}
 	if err := o.service.Ready(); err != nil {
@@ -128,7 +125,7 @@ func (o *Owner) Run(ctx context.Context) error {
 	defer o.tasks.Wait()
 	defer wg.Wait()
 	wg.Go(func() { _ = o.view.Run(ctx) }) // returns nil
-	wg.Go(func() { o.beat(ctx) })
+	wg.Go(func() { o.heart.run(ctx) })
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
 	for {
@@ -150,7 +147,7 @@ func (o *Owner) Drain(ctx context.Context) {
 	o.mu.Lock()
 	o.leaving = true
 	o.mu.Unlock()
-	wake(o.beatNow)
+	wake(o.heart.now)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -174,51 +171,6 @@ func (o *Owner) holdings() []claim.Holding {
 		hs[i] = o.service.Holding(i)
 	}
 	return hs
-}
-
-// beat renews the lease until ctx ends, and then ends it.
-func (o *Owner) beat(ctx context.Context) {
-	tick := time.NewTicker(o.timing.BeatEvery)
-	defer tick.Stop()
-	for {
-		o.beatOnce(ctx)
-		select {
-		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.timing.TTL)
-			defer cancel()
-			if err := o.reg.Leave(ctx, RoleClaims, o.self()); err != nil {
-				o.opts.Log.Warn("can't leave the fleet; the lease will run out", "err", err)
-			}
-			return
-		case <-tick.C:
-		case <-o.beatNow:
-		}
-	}
-}
-
-// beatOnce renews the lease. One that had run out is renewed only when it is
-// known what others have taken meanwhile: a process that was paused must not
-// be asked again by gateways while it believes what it believed before.
-func (o *Owner) beatOnce(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, o.timing.TTL)
-	defer cancel()
-	began := time.Now()
-	o.mu.Lock()
-	lapsed := began.After(o.until)
-	o.mu.Unlock()
-	if lapsed {
-		o.verify(ctx, o.serving())
-	}
-	if err := o.reg.Beat(ctx, RoleClaims, o.self(), o.timing.TTL); err != nil {
-		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			o.metrics.missed.Inc()
-			o.opts.Log.Warn("can't renew the lease", "err", err)
-		}
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.until = began.Add(o.timing.TTL)
 }
 
 // serving returns the shards that are served.
@@ -249,22 +201,20 @@ func (o *Owner) verify(ctx context.Context, shards []int) {
 // without asking the log: its lease runs, and it knows of nobody to whom the
 // shard falls. It must be asked after what rests on it was decided.
 func (o *Owner) trusts(shard int) bool {
-	now := time.Now()
 	o.mu.Lock()
 	_, given := o.given[shard]
-	until := o.until
 	o.mu.Unlock()
 	members, _ := o.view.Members()
-	return !given && now.Before(until) && now.Sub(o.view.Asked()) < o.timing.TTL &&
+	return !given && o.heart.runs() && time.Since(o.view.Asked()) < o.timing.TTL &&
 		o.ownerOf(shard) == o.opts.Name && !o.contested(members, shard)
 }
 
-// self is this process as a member, with one more heartbeat.
-func (o *Owner) self() Member {
-	m := Member{Name: o.opts.Name, Life: o.life, Addr: o.opts.Addr, State: Warming}
+// look says how this process stands, and what it serves.
+func (o *Owner) look() (State, []int) {
+	var serves []int
 	for shard, h := range o.holdings() {
 		if h == claim.Serving || h == claim.Leaving {
-			m.Serves = append(m.Serves, shard)
+			serves = append(serves, shard)
 		}
 	}
 	ready := o.service.Ready() == nil
@@ -273,13 +223,11 @@ func (o *Owner) self() Member {
 	o.warm = o.warm || ready // once: later it lacks single shards, for a moment
 	switch {
 	case o.leaving:
-		m.State = Leaving
+		return Leaving, serves
 	case o.warm:
-		m.State = Live
+		return Live, serves
 	}
-	o.beats++
-	m.Beat = o.beats
-	return m
+	return Warming, serves
 }
 
 // reconcile compares what this process should own with what it owns, and
@@ -341,7 +289,7 @@ func (o *Owner) take(ctx context.Context, shard int, from []Member) {
 		delete(o.moving, shard)
 		o.mu.Unlock()
 		wake(o.kick)
-		wake(o.beatNow)
+		wake(o.heart.now)
 	}()
 	began := time.Now()
 	// From now on attempts wait here: the old owner sends its callers to us.
@@ -375,7 +323,7 @@ func (o *Owner) give(ctx context.Context, shard int, to string) error {
 	o.given[shard] = gift{to, time.Now().Add(calmFor)}
 	o.mu.Unlock()
 	err := o.service.Release(ctx, shard)
-	wake(o.beatNow)
+	wake(o.heart.now)
 	return err
 }
 

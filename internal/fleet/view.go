@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -73,13 +74,13 @@ func (v *View) poll(ctx context.Context) {
 // publish makes what the roster has the members. mu is held.
 func (v *View) publish() {
 	now := v.roster.members()
-	same := len(now) == len(v.members)
-	for i := 0; same && i < len(now); i++ {
-		a, b := &now[i], &v.members[i]
-		same = a.Name == b.Name && a.Life == b.Life && a.Addr == b.Addr && a.State == b.State
-	}
+	same := slices.EqualFunc(now, v.members, func(a, b Member) bool {
+		return a.Name == b.Name && a.Life == b.Life && a.Addr == b.Addr && a.State == b.State
+	})
 	if !same {
 		v.log.Info("the fleet has changed", "role", v.role, "members", names(now))
+	}
+	if !same || !slices.EqualFunc(now, v.members, func(a, b Member) bool { return slices.Equal(a.Serves, b.Serves) }) {
 		close(v.changed)
 		v.changed = make(chan struct{})
 	}
@@ -95,8 +96,8 @@ func names(ms []Member) []string {
 }
 
 // Members returns who is there, sorted by name, and a channel that is closed
-// when others are, or one's state, life or address is another. The slice must
-// not be changed.
+// when others are, or one's state, life, address or what it serves is another.
+// The slice must not be changed.
 func (v *View) Members() ([]Member, <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -169,8 +169,6 @@ func (w *world) drain(p *proc) {
 	p.stop()
 }
 
-func (w *world) ready(p *proc) bool { return p.owner.Ready() == nil }
-
 // served reports whether each shard is served by the one it falls to.
 func (w *world) served() error {
 	for _, p := range w.procs {
