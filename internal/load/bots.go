@@ -89,6 +89,7 @@ func RunBots(ctx context.Context, opts BotOptions) error {
 
 // look keeps the crew's view of the hunt fresh.
 func (c *crew) look(ctx context.Context) {
+	maps := mapWatch{c: c.client}
 	for sleep(ctx, botLook) {
 		id, err := c.client.liveHunt(ctx, c.opts.Hunt)
 		if err != nil {
@@ -96,7 +97,10 @@ func (c *crew) look(ctx context.Context) {
 			continue
 		}
 		c.hunt.Store(&id)
-		if m, err := c.client.currentMap(ctx, id); err == nil {
+		if maps.hunt != id {
+			maps = mapWatch{c: c.client, hunt: id}
+		}
+		if m, err := maps.next(ctx); err == nil && m != nil {
 			c.see(m)
 		}
 	}

@@ -64,6 +64,10 @@ func (c *client) call(ctx context.Context, method, path, token string, in, out a
 	if err != nil {
 		return err
 	}
+	return decode(method, path, status, body, header, out)
+}
+
+func decode(method, path string, status int, body []byte, header http.Header, out any) error {
 	if status >= 400 {
 		p := &problem{Status: status}
 		if json.Unmarshal(body, p) != nil {
@@ -81,17 +85,25 @@ func (c *client) call(ctx context.Context, method, path, token string, in, out a
 }
 
 func (c *client) send(ctx context.Context, method, path, token string, in any) (int, []byte, http.Header, error) {
+	req, err := c.request(ctx, method, path, token, in)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	return c.do(req)
+}
+
+func (c *client) request(ctx context.Context, method, path, token string, in any) (*http.Request, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return 0, nil, nil, err
+			return nil, err
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
-		return 0, nil, nil, err
+		return nil, err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -99,6 +111,10 @@ func (c *client) send(ctx context.Context, method, path, token string, in any) (
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	return req, nil
+}
+
+func (c *client) do(req *http.Request) (int, []byte, http.Header, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return 0, nil, nil, err
@@ -158,9 +174,34 @@ type treasureMap struct {
 	} `json:"tiles"`
 }
 
-func (c *client) currentMap(ctx context.Context, hunt cairn.HuntID) (*treasureMap, error) {
+// A mapWatch asks for a hunt's newest map again and again. Whoever asks often
+// must not pay, nor have the server pay, for a map that it has.
+type mapWatch struct {
+	c    *client
+	hunt cairn.HuntID
+	etag string
+}
+
+// next returns the newest map, or nil if it is the one that next returned last.
+func (w *mapWatch) next(ctx context.Context) (*treasureMap, error) {
+	path := "/v1/hunts/" + string(w.hunt) + "/maps/current"
+	req, err := w.c.request(ctx, http.MethodGet, path, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	if w.etag != "" {
+		req.Header.Set("If-None-Match", w.etag)
+	}
+	status, body, header, err := w.c.do(req)
+	if err != nil || status == http.StatusNotModified {
+		return nil, err
+	}
 	m := new(treasureMap)
-	return m, c.call(ctx, http.MethodGet, "/v1/hunts/"+string(hunt)+"/maps/current", "", nil, m)
+	if err := decode(http.MethodGet, path, status, body, header, m); err != nil {
+		return nil, err
+	}
+	w.etag = header.Get("ETag")
+	return m, nil
 }
 
 // solve fetches a player's puzzle and returns its answer and token. what is

@@ -234,10 +234,13 @@ func (r *run) attempt(ctx context.Context, p *player, t tile, due time.Time) {
 
 // followMaps keeps the bag filled with the tiles of the newest maps.
 func (r *run) followMaps(ctx context.Context) {
+	maps := mapWatch{c: r.client, hunt: r.hunt}
 	for {
-		if m, err := r.client.currentMap(ctx, r.hunt); err == nil {
+		m, err := maps.next(ctx)
+		switch {
+		case err == nil && m != nil:
 			r.tiles.add(m)
-		} else if ctx.Err() == nil {
+		case err != nil && ctx.Err() == nil:
 			r.stats.failed(fmt.Errorf("current map: %w", err))
 		}
 		if !sleep(ctx, 200*time.Millisecond) {
