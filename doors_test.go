@@ -35,6 +35,7 @@ var below = map[string][]string{
 	"internal/fleet/fleetpb/fleetpbconnect": {"internal/fleet/fleetpb"},
 	"internal/fleet/redisreg":               {"internal/fleet"},
 	"internal/audit":                        {".", "internal/eventlog", "internal/wire", "internal/ledger"},
+	"internal/lab":                          {},
 	"internal/load":                         {".", "internal/wire", "internal/puzzle"},
 	"web":                                   {},
 	"internal/server": {
