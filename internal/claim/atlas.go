@@ -1,7 +1,9 @@
 package claim
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -123,7 +125,7 @@ func absent(h *cairn.HuntStatus, tick cairn.Tick, now cairn.Instant, v *cairn.Ve
 	return true
 }
 
-// awaitMaps waits until the atlas has all that the maps log holds now.
+// awaitMaps waits until the atlas has all that is durable in the maps log now.
 func (s *Service) awaitMaps(ctx context.Context) error {
 	head, err := s.store.Status(ctx, eventlog.Maps)
 	if err != nil {
@@ -131,7 +133,7 @@ func (s *Service) awaitMaps(ctx context.Context) error {
 	}
 	for {
 		at := s.atlas.Load()
-		if !at.maps.Less(head.Last) {
+		if !at.maps.Less(head.Durable) {
 			return nil
 		}
 		select {
@@ -144,28 +146,63 @@ func (s *Service) awaitMaps(ctx context.Context) error {
 
 // follow folds a log from the oldest record that matters until ctx ends, and
 // sends on caught once it has folded what was there when it began.
+//
+// What claims are judged by must stay: only what is known to be durable is
+// folded. Records that a failover took back were not, so the log is followed
+// anew from what was folded.
 func (s *Service) follow(ctx context.Context, name eventlog.Name, fold func(*atlas, *eventlog.Record) error, caught chan<- struct{}) error {
 	head, err := s.store.Status(ctx, name)
 	if err != nil {
 		return err
 	}
 	f, err := followFrom(ctx, s.store, name, eventlog.Offset{})
-	if err != nil {
-		return fmt.Errorf("claim: %s: %w", name, err)
+	folded, told := eventlog.Offset{}, false
+	for err == nil {
+		err = s.tail(ctx, f, func(recs []eventlog.Record) error {
+			if len(recs) > 0 {
+				if err := s.foldAll(recs, fold); err != nil {
+					return err
+				}
+				folded = recs[len(recs)-1].Offset
+			}
+			if !told && !folded.Less(head.Durable) {
+				told = true
+				caught <- struct{}{}
+			}
+			return nil
+		})
+		if errors.Is(err, eventlog.ErrDiverged) && !folded.IsZero() {
+			s.opts.Log.Warn("claim: a log took back what was not durable", "log", string(name), "folded", folded.String(), "err", err)
+			f, err = s.store.Follow(ctx, name, folded)
+		}
 	}
+	return fmt.Errorf("claim: %s: %w", name, err)
+}
+
+// tail hands the records of f on, once each is durable, until one of the two
+// fails. It calls take, if only with nothing, whenever the durable mark may
+// have moved. It closes f.
+func (s *Service) tail(ctx context.Context, f eventlog.Follower, take func([]eventlog.Record) error) error {
 	defer f.Close()
-	told := false
+	var held []eventlog.Record
 	for {
-		recs, _, err := f.Next(ctx)
+		recs, durable, err := f.Next(ctx)
 		if err != nil {
-			return fmt.Errorf("claim: %s: %w", name, err)
+			return err
 		}
-		if err := s.foldAll(recs, fold); err != nil {
-			return fmt.Errorf("claim: %s: %w", name, err)
+		if len(held) > 0 {
+			recs, held = append(held, recs...), nil
 		}
-		if n := len(recs); !told && n > 0 && !recs[n-1].Offset.Less(head.Last) {
-			told = true
-			caught <- struct{}{}
+		n := 0
+		for n < len(recs) && !durable.Less(recs[n].Offset) {
+			n++
+		}
+		if err := take(recs[:n]); err != nil {
+			return err
+		}
+		for _, r := range recs[n:] {
+			r.Body = bytes.Clone(r.Body) // it was borrowed
+			held = append(held, r)
 		}
 	}
 }

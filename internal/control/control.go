@@ -81,8 +81,23 @@ func Open(ctx context.Context, store eventlog.Store, opts Options) (*Control, er
 }
 
 // Run follows the control log until ctx ends or the log can't be followed any
-// more, and returns why. Call it once.
+// more, and returns why. A log that took back an act, in a failover that lost
+// it, is folded anew. Call it once.
 func (c *Control) Run(ctx context.Context) error {
+	for {
+		err := c.follow(ctx)
+		if !errors.Is(err, eventlog.ErrDiverged) {
+			return err
+		}
+		c.opts.Log.Warn("control: folding the log anew", "err", err)
+		pause(ctx, tries) // a log that stays out of reach must not be asked in a circle
+		if err := c.refold(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Control) follow(ctx context.Context) error {
 	f, err := c.store.Follow(ctx, eventlog.Control, c.folded())
 	if err != nil {
 		return fmt.Errorf("control: %w", err)
@@ -97,6 +112,22 @@ func (c *Control) Run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// refold replaces the fold by one of what the log holds now.
+func (c *Control) refold(ctx context.Context) error {
+	st, err := c.store.Status(ctx, eventlog.Control)
+	if err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	fresh := &Control{store: c.store, opts: c.opts}
+	if err := fresh.foldTo(ctx, st.Last); err != nil && !errors.Is(err, eventlog.ErrDiverged) {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hunts, c.at = fresh.hunts, fresh.at
+	return nil
 }
 
 // Hunts returns the status of every hunt, by name. They must not be changed.

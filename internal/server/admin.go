@@ -28,6 +28,12 @@ func (s *Server) adminHandler() http.Handler {
 	api := s.newAPI(mux, "Cairn, for operators", "Hunts and knobs. Every change is recorded with who and when.")
 	s.routeAdmin(api)
 	serveOpenAPI(mux, "/admin/v1/openapi.json", api)
+	return s.operated(mux)
+}
+
+// operated adds to mux what operators see of every process, and lets nobody
+// else in.
+func (s *Server) operated(mux *http.ServeMux) http.Handler {
 	mux.HandleFunc("GET /healthz", s.getHealth)
 	mux.HandleFunc("GET /readyz", s.getReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
@@ -38,6 +44,26 @@ func (s *Server) adminHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return s.around(mux, func(_ http.ResponseWriter, r *http.Request) *Problem { return s.mayOperate(r) })
 }
+
+// An Ops is the operators' listener of a process without an edge: health,
+// metrics and pprof, behind the same door as [Server.Admin].
+type Ops struct{ s *Server }
+
+// NewOps returns an Ops. Of opts it uses AdminToken, Ready, Gatherer, Log and
+// Metrics.
+func NewOps(opts Options) *Ops {
+	opts = opts.withDefaults()
+	s := &Server{opts: opts, metrics: newMetrics(opts.Metrics)}
+	s.drainCtx, s.drain = context.WithCancel(context.Background())
+	s.admin = s.operated(http.NewServeMux())
+	return &Ops{s}
+}
+
+// Handler returns the operators' handler.
+func (o *Ops) Handler() http.Handler { return o.s.admin }
+
+// Drain makes /readyz say no from now on.
+func (o *Ops) Drain() { o.s.drain() }
 
 func (s *Server) routeAdmin(api huma.API) {
 	reg := api.OpenAPI().Components.Schemas

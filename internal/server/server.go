@@ -95,6 +95,22 @@ type Options struct {
 	Metrics prometheus.Registerer // nil registers nothing
 }
 
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.ClaimWithin == 0 {
+		o.ClaimWithin = 5 * time.Second
+	}
+	if o.Gatherer == nil {
+		o.Gatherer = prometheus.NewRegistry()
+	}
+	return o
+}
+
 // A Server is the edge. Its methods may be called concurrently.
 type Server struct {
 	// Static after New.
@@ -122,18 +138,7 @@ func New(ctx context.Context, rooms Rooms, opts Options) (*Server, error) {
 	if rooms.Control == nil || rooms.Claims == nil || rooms.Hub == nil || rooms.Boards == nil || rooms.Rewards == nil || rooms.Keeper == nil {
 		return nil, errors.New("server: a room is missing")
 	}
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
-	if opts.Log == nil {
-		opts.Log = slog.New(slog.DiscardHandler)
-	}
-	if opts.ClaimWithin == 0 {
-		opts.ClaimWithin = 5 * time.Second
-	}
-	if opts.Gatherer == nil {
-		opts.Gatherer = prometheus.NewRegistry()
-	}
+	opts = opts.withDefaults()
 	toks, err := newTokens(ctx, opts.Guests, opts.TokenKey, opts.Issuer, opts.Now)
 	if err != nil {
 		return nil, err
