@@ -25,6 +25,7 @@ type Held struct {
 	Tile   uint32
 	Player Player
 	Place  cairn.Place
+	At     int64 // when they were told, as an Op's Return
 }
 
 // Findings counts what was checked, and what should never be.
@@ -158,7 +159,7 @@ func (f *Findings) tile(tick cairn.Tick, ops []Op) (held Held, ok bool) {
 	}
 	if first != nil {
 		f.Won++
-		held, ok = Held{ops[0].Tile, first.Player, first.Place}, true
+		held, ok = Held{ops[0].Tile, first.Player, first.Place, first.Return}, true
 		f.again(first, ops)
 	}
 	if !possible(ops) {

@@ -84,7 +84,7 @@ func TestCheck(t *testing.T) {
 	if !got.Broken() {
 		t.Error("two winners are not found to be broken")
 	}
-	held := map[cairn.Tick][]Held{100: {{1, 1, here}, {2, 1, here}, {3, 1, here}}}
+	held := map[cairn.Tick][]Held{100: {{1, 1, here, 5}, {2, 1, here, 5}, {3, 1, here, 5}}}
 	if d := cmp.Diff(held, l.Held()); d != "" {
 		t.Errorf("held (-want +got):\n%s", d)
 	}

@@ -14,7 +14,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/veltrix/cairn"
@@ -31,12 +31,16 @@ const bodyMax = 8 << 20
 type client struct {
 	http     *http.Client
 	gateways func() []string
-	next     atomic.Uint64
+
+	mu    sync.Mutex
+	next  int                  // whose turn it is
+	avoid map[string]time.Time // gateways that did not answer, and until when they are avoided
 }
 
 func newClient(gateways func() []string, conns int) *client {
 	return &client{
 		gateways: gateways,
+		avoid:    map[string]time.Time{},
 		http: &http.Client{
 			Timeout: answerWithin,
 			Transport: &http.Transport{
@@ -52,27 +56,43 @@ func newClient(gateways func() []string, conns int) *client {
 
 func (c *client) close() { c.http.CloseIdleConnections() }
 
-// gateway returns the base of the gateway to ask next, other than not if there
-// is one: in turn, so that the load is even.
-func (c *client) gateway(not string) string {
+// avoidFor is how long a gateway that did not answer is not asked, as long as
+// there is another.
+const avoidFor = time.Second
+
+// gateway returns the base of the gateway to ask next: in turn, so that the
+// load is even.
+func (c *client) gateway() string {
 	all := c.gateways()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for range all {
+		c.next++
+		if g := all[c.next%len(all)]; now.After(c.avoid[g]) {
+			return g
+		}
+	}
 	if len(all) == 0 {
 		return "http://127.0.0.1:0" // nobody is there: refused
 	}
-	g := all[int(c.next.Add(1)%uint64(len(all)))]
-	if g == not && len(all) > 1 {
-		g = all[int(c.next.Add(1)%uint64(len(all)))]
-	}
-	return g
+	return all[c.next%len(all)]
+}
+
+// failed notes that a gateway did not answer.
+func (c *client) failed(base string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.avoid[base] = time.Now().Add(avoidFor)
 }
 
 // send sends a request and returns the answer's status, headers and body.
-func (c *client) send(ctx context.Context, method, url, token string, body []byte, header ...string) (int, http.Header, []byte, error) {
+func (c *client) send(ctx context.Context, method, base, path, token string, body []byte, header ...string) (int, http.Header, []byte, error) {
 	var r io.Reader
 	if body != nil {
 		r = bytes.NewReader(body)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, url, r)
+	req, err := http.NewRequestWithContext(ctx, method, base+path, r)
 	if err != nil {
 		return 0, nil, nil, err
 	}
@@ -87,10 +107,14 @@ func (c *client) send(ctx context.Context, method, url, token string, body []byt
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
+		c.failed(base)
 		return 0, nil, nil, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, bodyMax))
+	if err != nil {
+		c.failed(base)
+	}
 	return resp.StatusCode, resp.Header, b, err
 }
 
@@ -117,7 +141,7 @@ func (c *client) signIn(ctx context.Context, name string) (player, error) {
 	}
 	for {
 		var p player
-		status, _, b, err := c.send(ctx, http.MethodPost, c.gateway("")+"/v1/players", "", body)
+		status, _, b, err := c.send(ctx, http.MethodPost, c.gateway(), "/v1/players", "", body)
 		switch {
 		case err == nil && status == http.StatusCreated:
 			return p, json.Unmarshal(b, &p)
@@ -141,7 +165,7 @@ type chart struct {
 // current returns the newest map, or ok = false if it is the one of etag. Its
 // tiles are counted and not looked at: they are all alike to these players.
 func (c *client) current(ctx context.Context, base string, hunt cairn.HuntID, etag string) (m chart, ok bool, err error) {
-	status, h, b, err := c.send(ctx, http.MethodGet, base+"/v1/hunts/"+string(hunt)+"/maps/current", "", nil, "If-None-Match", etag)
+	status, h, b, err := c.send(ctx, http.MethodGet, base, "/v1/hunts/"+string(hunt)+"/maps/current", "", nil, "If-None-Match", etag)
 	switch {
 	case err != nil:
 		return m, false, err
@@ -184,7 +208,7 @@ type answer struct {
 // claim sends one array of attempts, and returns as many answers, or an error
 // if nothing is known of any.
 func (c *client) claim(ctx context.Context, base string, hunt cairn.HuntID, token string, body []byte, n int) ([]answer, error) {
-	status, _, b, err := c.send(ctx, http.MethodPost, base+"/v1/hunts/"+string(hunt)+"/claims", token, body)
+	status, _, b, err := c.send(ctx, http.MethodPost, base, "/v1/hunts/"+string(hunt)+"/claims", token, body)
 	if err != nil {
 		return nil, err
 	}

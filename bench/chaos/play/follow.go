@@ -18,13 +18,13 @@ const (
 
 // followMaps fills the bag with new maps until ctx ends.
 func (p *Play) followMaps(ctx context.Context) {
-	base := p.client.gateway("")
+	base := p.client.gateway()
 	var last chart
 	for ctx.Err() == nil {
 		m, ok, err := p.client.current(ctx, base, p.opts.Hunt, last.etag)
 		switch {
 		case err != nil:
-			base = p.client.gateway(base)
+			base = p.client.gateway()
 		case ok && m.tick > last.tick:
 			now := time.Now()
 			if last.tick != 0 {
@@ -59,14 +59,14 @@ func (p *Play) followRewards(ctx context.Context) {
 // that what is seen in the answer differs. It stays with one gateway while
 // that answers.
 func (p *Play) follow(ctx context.Context, path, token string, t *gap.Track, see func(http.Header, []byte) []byte) {
-	base := p.client.gateway("")
+	base := p.client.gateway()
 	var last []byte
 	for ctx.Err() == nil {
 		within, cancel := context.WithTimeout(ctx, 2*time.Second)
-		status, h, b, err := p.client.send(within, http.MethodGet, base+path, token, nil)
+		status, h, b, err := p.client.send(within, http.MethodGet, base, path, token, nil)
 		cancel()
 		if err != nil || status != http.StatusOK {
-			base = p.client.gateway(base)
+			base = p.client.gateway()
 		} else if now := see(h, b); len(now) > 0 && !bytes.Equal(now, last) {
 			t.Good(time.Now())
 			last = now

@@ -206,7 +206,7 @@ func (p *Play) race(ctx context.Context, who int, b batch, due time.Time) {
 // decided, it is given up or ctx ends. Each answer that decides is given to
 // decided.
 func (p *Play) try(ctx context.Context, who int, left []question, decided func(question, *answer, time.Time)) {
-	base := p.client.gateway("")
+	base := p.client.gateway()
 	pause := retryAfterMin
 	for tries := 1; ; tries++ {
 		body := []byte{'['}
@@ -244,7 +244,7 @@ func (p *Play) try(ctx context.Context, who int, left []question, decided func(q
 			return
 		}
 		pause = min(2*pause, retryAfterMax)
-		base = p.client.gateway(base)
+		base = p.client.gateway()
 	}
 }
 
@@ -328,7 +328,7 @@ var errNoMap = errors.New("play: no map was seen")
 // AwaitMap waits until there is a map to play on.
 func (p *Play) AwaitMap(ctx context.Context) error {
 	for {
-		_, ok, err := p.client.current(ctx, p.client.gateway(""), p.opts.Hunt, "")
+		_, ok, err := p.client.current(ctx, p.client.gateway(), p.opts.Hunt, "")
 		if ok {
 			return nil
 		}
