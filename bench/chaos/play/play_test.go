@@ -3,7 +3,6 @@ package play
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,5 +134,5 @@ func TestKilled(t *testing.T) {
 	if longest == 0 {
 		t.Error("the kill left no gap")
 	}
-	t.Log(fmt.Sprintf("%+v; without service for %v", f, longest))
+	t.Logf("%+v; without service for %v", f, longest)
 }
