@@ -53,8 +53,12 @@ func follow(ctx context.Context, store eventlog.Store, shard int, run uint64, se
 		return final(err)
 	}
 	defer f.Close()
-	if err := checkHead(ctx, store, shard, at); err != nil {
+	atHead, err := checkHead(ctx, store, shard, at)
+	if err != nil {
 		return err
+	}
+	if atHead {
+		p.fits()
 	}
 	var held []record // read, and not known to be durable
 	defer func() { p.addUnsettled(-len(held)) }()
@@ -94,6 +98,7 @@ func follow(ctx context.Context, store eventlog.Store, shard int, run uint64, se
 		if broken != nil {
 			return broken
 		}
+		p.fits()
 	}
 }
 
@@ -109,18 +114,19 @@ func final(err error) error {
 
 // checkHead compares the log's newest record with at, if that is where the
 // ledger stands: no record behind it would show that the log is another one.
-func checkHead(ctx context.Context, store eventlog.Store, shard int, at position) error {
+// It reports whether it is.
+func checkHead(ctx context.Context, store eventlog.Store, shard int, at position) (atHead bool, err error) {
 	st, err := store.Status(ctx, eventlog.Shard(shard))
 	if err != nil {
-		return final(err)
+		return false, final(err)
 	}
 	if st.Last.Less(at.offset) {
-		return halt("%w: settled up to %v, and the log ends at %v", eventlog.ErrDiverged, at.offset, st.Last)
+		return false, halt("%w: settled up to %v, and the log ends at %v", eventlog.ErrDiverged, at.offset, st.Last)
 	}
 	if st.Last == at.offset && st.Chain != at.chain {
-		return halt("%w: record %v has chain hash %x, and %x was settled", eventlog.ErrDiverged, at.offset, st.Chain, at.chain)
+		return false, halt("%w: record %v has chain hash %x, and %x was settled", eventlog.ErrDiverged, at.offset, st.Chain, at.chain)
 	}
-	return nil
+	return st.Last == at.offset, nil
 }
 
 // check reports why r can't stand directly behind at.

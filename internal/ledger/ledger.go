@@ -35,12 +35,26 @@ var (
 	ErrReadOnly = errors.New("ledger: opened read-only")
 )
 
+// Shards say which shards a Ledger is to settle, where several share the work
+// (a fleet.Partition). They may change at any time, and two Ledgers may be told
+// the same for a while: the offsets in the database are what keeps them from
+// paying twice.
+type Shards interface {
+	// Owns reports whether a shard is to be settled here.
+	Owns(shard int) bool
+
+	// Changed returns a channel that is closed when Owns has another answer
+	// for some shard than when Changed was called.
+	Changed() <-chan struct{}
+}
+
 // Options tunes a Ledger. The zero value is ready for production.
 type Options struct {
 	ReadOnly    bool          // only read, and change nothing on disk; the database must exist
 	CommitEvery time.Duration // longest that a claim waits for its transaction to fill; 0 means 50ms
 	RowsMax     int           // entries in one transaction; 0 means 4096
-	RetryMax    time.Duration // longest wait before a failed transaction is tried again; 0 means 5s
+	Shards      Shards        // which shards Run settles; nil means all
+	RetryMax    time.Duration // longest wait before what failed, or a halted shard, is tried again; 0 means 5s
 
 	// AnswerWithin bounds how long PostgreSQL may take for a connection, for a
 	// transaction or for a read other than a View's; 0 means 30s. A

@@ -17,7 +17,7 @@ func newMetrics(r prometheus.Registerer, lag, halted func() float64) metrics {
 	f := promauto.With(r)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "cairn_ledger_lag_records",
-		Help: "Records between the heads of the shards' logs and what the ledger has settled.",
+		Help: "Records between the heads of the logs of the shards that are settled here and what the ledger has settled.",
 	}, lag)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "cairn_ledger_halted_shards",

@@ -39,10 +39,20 @@ func (p *progress) reset(o eventlog.Offset) {
 	p.read, p.unsettled, p.halted = o, 0, nil
 }
 
-func (p *progress) halt(err error) {
+// halt notes why the shard is not settled, and reports whether that is news.
+func (p *progress) halt(err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	news := p.halted == nil || p.halted.Error() != err.Error()
 	p.halted = err
+	return news
+}
+
+// fits notes that the log is what was settled, after all.
+func (p *progress) fits() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.halted = nil
 }
 
 // lag returns how many records head is ahead of what is settled. Where an
@@ -64,8 +74,8 @@ func (p *progress) lag(head eventlog.Offset) int {
 // lagWithin bounds how long Lag asks the store for the heads of the logs.
 const lagWithin = 2 * time.Second
 
-// Lag returns how many records the shards' logs are ahead of the ledger, all
-// together: head minus offset. 0 when Run does not run.
+// Lag returns how many records the logs of the shards that are settled here are
+// ahead of the ledger, all together: head minus offset. 0 when Run does not run.
 func (l *Ledger) Lag() int {
 	l.mu.Lock()
 	store, shards := l.store, maps.Clone(l.shards)

@@ -61,16 +61,13 @@ func (s *settler) settle(ctx context.Context) {
 			return err
 		})
 		if !ok {
+			s.again(batches) // it may have been committed, or not
 			return
 		}
 		if stale != nil {
 			s.metrics.stale.Inc()
 			s.opts.Log.Info("ledger: another worker or a lost answer; reading on from the database", "shard", stale.shard)
-			var again []*shard
-			for _, b := range batches {
-				again = append(again, s.shards[b.shard])
-			}
-			s.restart(ctx, again...)
+			s.again(batches)
 			continue
 		}
 		s.metrics.entries.Add(float64(n.entries))
