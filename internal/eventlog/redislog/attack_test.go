@@ -202,8 +202,9 @@ func TestRecreatedStream(t *testing.T) {
 }
 
 // TestRolledBack: a failover may promote a replica that lacks the newest
-// records. What is appended behind the gap must not be acknowledged, and who
-// has read what is gone must hear of it.
+// records. Their writer puts them back, each with the id and bytes that it had
+// (R5), or appends nothing more; and who has read what is gone hears of it,
+// unless it is there again.
 func TestRolledBack(t *testing.T) {
 	node := redistest.Start(t)
 	for _, c := range []struct {
@@ -214,6 +215,7 @@ func TestRolledBack(t *testing.T) {
 		{"one record", 1, 0},
 		{"three records", 3, 0},
 		{"the fence and all behind it", 4, 0},
+		{"an older writer wrote one", 4, 1},
 		{"as many, and an older writer wrote as many", 4, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -237,22 +239,52 @@ func TestRolledBack(t *testing.T) {
 			f := r.follow(r.w.(*writer).last.Offset)
 			node.Do(t, "DEL", r.key())
 			node.Do(t, "RESTORE", r.key(), "0", dumps[len(dumps)-c.lost])
-			if c.stale > 0 {
-				for i := range c.stale {
-					if _, err := old.Append(r.ctx, []byte(fmt.Sprint("stale", i)), eventlog.Offset{}); err != nil {
-						t.Fatalf("Append by the writer before: %v", err)
-					}
+			for i := range c.stale {
+				if _, err := old.Append(r.ctx, []byte(fmt.Sprint("stale", i)), eventlog.Offset{}); err != nil {
+					t.Fatalf("Append by the writer before: %v", err)
 				}
-				node.Do(t, "XLEN", r.key())
 			}
-			if o, err := r.w.Append(r.ctx, []byte("d"), eventlog.Offset{}); err == nil {
-				t.Errorf("R3: %v was acknowledged behind a gap", o)
-			} else if !errors.Is(err, eventlog.ErrUnknown) && !errors.Is(err, eventlog.ErrFenced) {
-				t.Errorf("Append: %v", err)
+			if c.stale > 0 {
+				r.refuse("d", eventlog.ErrFenced)
+				r.fails(f, eventlog.ErrDiverged)
+				if got := r.bodies(); len(got) != 1+c.stale {
+					t.Errorf("R5: the log has %q, want old and what the older writer wrote", got)
+				}
+				return
 			}
-			r.fails(f, eventlog.ErrDiverged)
+			d := r.append("d")
+			r.want("old", "a", "b", "c", "d")
+			for at := (eventlog.Offset{}); at != d; {
+				recs, _, err := f.Next(r.ctx)
+				if errors.Is(err, eventlog.ErrDiverged) {
+					return // it looked in between
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				at = recs[len(recs)-1].Offset
+			}
 		})
 	}
+}
+
+// TestRolledBackFar: more is lost than the writer keeps in memory.
+func TestRolledBackFar(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	r.append("a")
+	d, _ := node.Do(t, "DUMP", r.key()).ToString()
+	for range 2 * tailBytesMax / eventlog.BodyBytesMax {
+		if _, err := r.w.Append(r.ctx, make([]byte, eventlog.BodyBytesMax), eventlog.Offset{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := r.w.(*writer).tail.bytes; n > tailBytesMax {
+		t.Errorf("the writer keeps %d bytes, want at most %d", n, tailBytesMax)
+	}
+	node.Do(t, "RESTORE", r.key(), "0", d, "REPLACE")
+	r.refuse("b", eventlog.ErrUnknown)
+	r.want("a")
 }
 
 // TestRolledBackQuiet: nothing is appended, so only a look at the end of the
@@ -510,7 +542,15 @@ func TestTrimmedPastAFollower(t *testing.T) {
 	if recs, _, err := behind.Next(r.ctx); err != nil || string(recs[0].Body) != "d" {
 		t.Errorf("Next: %v, %v, want d", recs, err)
 	}
-	_ = f // it may have read all in time
+	for err == nil { // it may have read all in time, or else hears of it
+		var recs []eventlog.Record
+		if recs, _, err = f.Next(r.ctx); err == nil && recs[len(recs)-1].Offset == r.w.(*writer).last.Offset {
+			break
+		}
+	}
+	if err != nil && !errors.Is(err, eventlog.ErrTrimmed) {
+		t.Errorf("Next: %v, want ErrTrimmed", err)
+	}
 	old, err := r.s.Follow(r.ctx, "s00", eventlog.GenesisOffset)
 	if !errors.Is(err, eventlog.ErrTrimmed) {
 		t.Errorf("Follow: %v, %v, want ErrTrimmed", old, err)

@@ -80,11 +80,11 @@ func (e *entry) readHeader(b []byte) error {
 	b = b[copy(e.Chain[:], b):]
 	for _, o := range [...]*eventlog.Offset{&e.Prev, &e.Mark, &e.From} {
 		for _, v := range [...]*uint64{&o.Epoch, &o.Seq} {
-			n := 0
-			if *v, n = binary.Uvarint(b); n <= 0 {
+			x, n := binary.Uvarint(b)
+			if n <= 0 {
 				return errHeader
 			}
-			b = b[n:]
+			*v, b = x, b[n:]
 		}
 	}
 	if len(b) != 0 {

@@ -1,6 +1,7 @@
 package redislog
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,8 +20,12 @@ const (
 	elsewhere             // not done here: another node has the slot, or is the primary
 	later                 // not done: Redis can't now
 	refused               // not done, and trying again will not help
+	changed               // not done: the stream is not as it was when it was watched
 	unheard               // it may be done, now or later, or not
 )
+
+// errChanged: EXEC did nothing, for the stream was touched since WATCH.
+var errChanged = errors.New("the stream changed in between")
 
 // fateOf tells what came of a command that was answered with err.
 func fateOf(err error) fate {
@@ -29,6 +34,9 @@ func fateOf(err error) fate {
 	}
 	if rueidis.IsRedisNil(err) {
 		return missing
+	}
+	if errors.Is(err, errChanged) {
+		return changed
 	}
 	re, ok := rueidis.IsRedisErr(err)
 	if !ok {

@@ -101,10 +101,13 @@ func (f *feed) forget(before eventlog.Offset) {
 	}
 }
 
-// add appends records that continue the ring.
-func (f *feed) add(list []entry) {
+// add appends records that continue the ring, or begin it anew.
+func (f *feed) add(list []entry, anew bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if anew {
+		f.ring, f.bytes = nil, 0
+	}
 	for i := range list {
 		f.ring = append(f.ring, list[i].Record)
 		f.bytes += len(list[i].Body)
@@ -244,12 +247,18 @@ func (f *feed) took(list []entry) error {
 	pos := list[len(list)-1].Offset
 	list = records(list)
 	last := f.last()
-	if err := continues(f.genesis, last.Offset, last.Chain, true, list); err != nil {
+	err := continues(f.genesis, last.Offset, last.Chain, true, list)
+	anew := errors.Is(err, eventlog.ErrTrimmed)
+	if anew {
+		// Who read ahead of the feed goes on; who is behind is told by Redis.
+		err = continues(f.genesis, list[0].Prev, eventlog.Chain{}, false, list)
+	}
+	if err != nil {
 		return f.s.blame(f.log, last.Offset, last.Chain, err)
 	}
 	f.pos, f.looked = pos, time.Now()
 	if len(list) > 0 {
-		f.add(list)
+		f.add(list, anew)
 	}
 	return nil
 }

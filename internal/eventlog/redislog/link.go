@@ -2,8 +2,10 @@ package redislog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -39,9 +41,10 @@ func (l *link) end(err error) {
 }
 
 // do sends commands in one go and waits for all replies, for ReplyMax at most.
-// It does not end with ctx, for then nobody would know what came of them.
-func (l *link) do(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.s.opts.ReplyMax)
+// It does not end with the caller's context, for then nobody would know what
+// came of them.
+func (l *link) do(cmds ...rueidis.Completed) []rueidis.RedisResult {
+	ctx, cancel := context.WithTimeout(context.Background(), l.s.opts.ReplyMax)
 	defer cancel()
 	return l.c.DoMulti(ctx, cmds...)
 }
@@ -56,6 +59,18 @@ func (l *link) waitFor() rueidis.Completed {
 	return l.c.B().Arbitrary("WAIT", strconv.Itoa(l.s.replicasOf(l.n)), strconv.FormatInt(ms, 10)).Build()
 }
 
+// askMax is how long replicas are waited for that are only asked.
+const askMax = 20 * time.Millisecond
+
+// ask returns the WAIT that asks how many replicas have all.
+func (l *link) ask() rueidis.Completed {
+	ms := min(askMax, l.s.opts.ReplyMax/2).Milliseconds()
+	return l.c.B().Arbitrary("WAIT", strconv.Itoa(l.s.replicasOf(l.n)), strconv.FormatInt(max(ms, 1), 10)).Build()
+}
+
+// errShort: fewer replicas have a record than are to have it.
+var errShort = errors.New("too few replicas have it")
+
 // waited returns nil if WAIT counted every replica that may be promoted. One
 // that counted fewer promises nothing.
 func (l *link) waited(r rueidis.RedisResult) error {
@@ -64,7 +79,7 @@ func (l *link) waited(r rueidis.RedisResult) error {
 		return fmt.Errorf("WAIT: %w", err)
 	}
 	if want := max(l.s.replicasOf(l.n), 1); got < int64(want) {
-		return fmt.Errorf("WAIT: %d replicas have it, want %d", got, want)
+		return fmt.Errorf("%w: WAIT counted %d, want %d", errShort, got, want)
 	}
 	return nil
 }
@@ -72,11 +87,11 @@ func (l *link) waited(r rueidis.RedisResult) error {
 // wait returns once all that is in the log is acknowledged as the mode says.
 // On a connection that has not written, WAIT as its first command would return
 // at once: the caller has sent another before.
-func (l *link) wait(ctx context.Context, volatile bool) error {
+func (l *link) wait(volatile bool) error {
 	if !l.waits(volatile) {
 		return nil
 	}
-	return l.waited(l.do(ctx, l.waitFor())[0])
+	return l.waited(l.do(l.waitFor())[0])
 }
 
 // xadd returns the command that appends e. Only a genesis may create a stream.

@@ -14,6 +14,7 @@ type metrics struct {
 	bytes               prometheus.Counter
 	fromRing, fromRedis prometheus.Counter
 	resolved            *prometheus.CounterVec
+	repaired            prometheus.Counter
 	all                 []prometheus.Collector
 }
 
@@ -36,6 +37,10 @@ func newMetrics(conns *atomic.Int64) *metrics {
 		Name: "cairn_append_resolved_total",
 		Help: "Appends that got no clear answer at once, by what was found out: acknowledged, refused, fenced, missing or unknown.",
 	}, []string{"outcome"})
+	repaired := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "cairn_log_repaired_records_total",
+		Help: "Records that a failover had lost and their writer put back.",
+	})
 	connections := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "cairn_redis_connections",
 		Help: "Connections to Redis that are open.",
@@ -44,8 +49,8 @@ func newMetrics(conns *atomic.Int64) *metrics {
 		durable: appends.WithLabelValues("durable"), volatile: appends.WithLabelValues("volatile"),
 		bytes:    bytes,
 		fromRing: reads.WithLabelValues("ring"), fromRedis: reads.WithLabelValues("redis"),
-		resolved: resolved,
-		all:      []prometheus.Collector{appends, bytes, reads, resolved, connections},
+		resolved: resolved, repaired: repaired,
+		all: []prometheus.Collector{appends, bytes, reads, resolved, repaired, connections},
 	}
 }
 

@@ -17,10 +17,10 @@ import (
 //
 //  1. Seal the epoch: an entry at <epoch>-<max>. From now on Redis refuses
 //     every record of that epoch and of those before, so the log stands still.
-//  2. Read the last record.
-//  3. Append the fence <epoch+1>-0, chained to that record, with a nonce. Of
-//     several that try, Redis takes one; the others find another's nonce and
-//     begin again.
+//  2. Watch the stream, and read the last record.
+//  3. Append the fence <epoch+1>-0, chained to that record, with a nonce, in a
+//     transaction that does nothing if the stream was touched since. Of several
+//     that try, one gets it; the others begin again.
 func (s *Store) Open(ctx context.Context, log eventlog.Name) (eventlog.Writer, error) {
 	if err := s.enter(ctx, log); err != nil {
 		return nil, err
@@ -36,7 +36,11 @@ func (s *Store) Open(ctx context.Context, log eventlog.Name) (eventlog.Writer, e
 			break
 		}
 		if w.link != nil {
-			w.link.end(err)
+			if errors.Is(err, errRaced) {
+				w.link.end(nil) // it works
+			} else {
+				w.link.end(err)
+			}
 			w.link = nil
 		}
 		if errors.Is(err, eventlog.ErrMissing) || errors.Is(err, eventlog.ErrDamaged) || errors.Is(err, errShort) || fateOf(err) == refused {
@@ -65,10 +69,8 @@ func (s *Store) Open(ctx context.Context, log eventlog.Name) (eventlog.Writer, e
 	return w, nil
 }
 
-var (
-	errRaced = errors.New("another writer opened at the same time")
-	errShort = errors.New("too few replicas have it") // a fence that is not acknowledged
-)
+// errRaced: another writer opens, or opened, at the same time.
+var errRaced = errors.New("another writer opened at the same time")
 
 // takeOver makes one attempt to become the log's writer.
 func (w *writer) takeOver(ctx context.Context) error {
@@ -77,7 +79,7 @@ func (w *writer) takeOver(ctx context.Context) error {
 		return err
 	}
 	w.link = l
-	last, err := w.seal(ctx)
+	last, err := w.seal()
 	if err != nil {
 		return err
 	}
@@ -85,45 +87,58 @@ func (w *writer) takeOver(ctx context.Context) error {
 	e.Offset, e.Kind, e.Nonce = eventlog.Offset{Epoch: last.Offset.Epoch + 1}, eventlog.Fence, w.nonce
 	e.Prev, e.Mark, e.From = last.Offset, last.Mark, last.From
 	e.Chain = eventlog.NextChain(last.Chain, &e.Record)
-	rs := l.do(ctx, w.s.xadd(l, w.log, &e, true),
-		l.c.B().Xrange().Key(w.key()).Start(e.Offset.String()).End(e.Offset.String()).Build(),
-		l.c.B().Xlen().Key(w.key()).Build())
-	switch f := fateOf(rs[0].Error()); f {
-	case landed, below: // below: perhaps by mine, whose answer was lost
+	b := l.c.B()
+	rs := l.do(b.Multi().Build(), w.s.xadd(l, w.log, &e, true), b.Exec().Build(),
+		b.Watch().Key(w.key()).Build(),
+		b.Xrange().Key(w.key()).Start(e.Offset.String()).End(e.Offset.String()).Build(),
+		b.Xlen().Key(w.key()).Build())
+	switch err := executed(rs[1:3]); fateOf(err) {
+	case landed:
+	case below, changed:
+		return errRaced
 	case missing:
 		return fmt.Errorf("%w: no stream %s", eventlog.ErrMissing, w.key())
 	default:
-		return rs[0].Error()
-	}
-	// The marker is mine only if what stands there is.
-	there, err := entries(rs[1])
-	if err != nil {
 		return err
-	}
-	if len(there) == 0 || there[0].Nonce != w.nonce || there[0].Chain != e.Chain {
-		return errRaced
-	}
-	length, err := rs[2].AsInt64()
-	if err != nil {
-		return err
-	}
-	if err := l.wait(ctx, e.volatile); err != nil {
-		return fmt.Errorf("fence %v: %w: %w", e.Offset, errShort, err)
 	}
 	w.volatile, w.genesis = e.volatile, e.genesis
 	w.fence, w.from, w.last = e.Offset, e.From, e.Record
-	w.anchor, w.length = e.Offset, length
+	w.tail = tail{}
+	w.tail.add(last.Chain, &e)
+	w.anchor = e.Offset
+	if w.length, err = rs[5].AsInt64(); err != nil {
+		return err
+	}
+	w.rearm(e.Offset, false, rs[3:6])
+	return w.share(ctx, e.Mark)
+}
+
+// share returns once replicas have the fence, where appends wait for them;
+// else it asks whether they do. mark is how far they had all before.
+func (w *writer) share(ctx context.Context, mark eventlog.Offset) error {
+	for b := (backoff{}); w.link.waits(w.volatile); {
+		err := w.link.wait(w.volatile)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errShort) || b.wait(ctx) != nil {
+			return fmt.Errorf("fence %v: %w", w.fence, err)
+		}
+	}
+	w.safe = w.fence
+	if w.asks() {
+		w.safe = mark
+		w.settle()
+	}
 	return nil
 }
 
-// seal ends the newest epoch and returns its last record.
-func (w *writer) seal(ctx context.Context) (entry, error) {
+// seal ends the newest epoch, has the link watch the stream, and returns the
+// epoch's last record.
+func (w *writer) seal() (entry, error) {
 	l, s := w.link, w.s
-	newest := func() rueidis.Completed {
-		return l.c.B().Xrevrange().Key(w.key()).End("+").Start("-").Count(2).Build()
-	}
-	rs := l.do(ctx, newest(), l.c.B().Pttl().Key(w.key()).Build())
-	list, err := entries(rs[0])
+	rs := l.do(append(l.watched(w.key()), l.c.B().Pttl().Key(w.key()).Build())...)
+	list, err := entries(rs[2])
 	if err != nil {
 		return entry{}, err
 	}
@@ -133,19 +148,19 @@ func (w *writer) seal(ctx context.Context) (entry, error) {
 	if err := s.pin(w.log, list[0].genesis); err != nil {
 		return entry{}, err
 	}
-	if err := s.ttlError(w.log, rs[1]); err != nil {
+	if err := s.ttlError(w.log, rs[3]); err != nil {
 		return entry{}, err
 	}
 	if !list[0].sealed() {
 		e := entry{genesis: list[0].genesis, volatile: list[0].volatile}
 		e.Offset, e.Kind, e.Nonce = eventlog.Offset{Epoch: list[0].Offset.Epoch, Seq: sealSeq}, kindSeal, w.nonce
-		rs = l.do(ctx, s.xadd(l, w.log, &e, true), newest())
+		rs = l.do(append(rueidis.Commands{s.xadd(l, w.log, &e, true)}, l.watched(w.key())...)...)
 		if f := fateOf(rs[0].Error()); f == missing {
 			return entry{}, fmt.Errorf("%w: no stream %s", eventlog.ErrMissing, w.key())
 		} else if f != landed && f != below {
 			return entry{}, rs[0].Error()
 		}
-		if list, err = entries(rs[1]); err != nil {
+		if list, err = entries(rs[3]); err != nil {
 			return entry{}, err
 		}
 	}
@@ -155,29 +170,41 @@ func (w *writer) seal(ctx context.Context) (entry, error) {
 	return list[1], s.pin(w.log, list[1].genesis)
 }
 
+// marked reports whether nothing is left for a durable mark to tell.
+func (w *writer) marked() bool {
+	return w.volatile || w.last.Kind == eventlog.Mark && w.last.Mark == w.last.Prev
+}
+
 // markLater has a durable mark appended when the writer was idle for
 // MarkAfter. The caller holds mu.
 func (w *writer) markLater() {
-	if w.volatile || w.ended != nil || w.last.Kind == eventlog.Mark {
+	if w.ended != nil || w.marked() {
 		return
 	}
+	after := max(w.s.opts.MarkAfter, time.Until(w.askAt))
 	if w.timer == nil {
-		w.timer = time.AfterFunc(w.s.opts.MarkAfter, w.markNow)
+		w.timer = time.AfterFunc(after, w.markNow)
 		return
 	}
-	w.timer.Reset(w.s.opts.MarkAfter)
+	w.timer.Reset(after)
 }
 
-// markNow appends a durable mark, unless a record did that since.
+// markNow appends a durable mark, unless a record did that since, or replicas
+// lack what it would tell of.
 func (w *writer) markNow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended == nil && w.last.Kind != eventlog.Mark && w.s.ctx.Err() == nil {
-		w.mark(w.s.ctx)
+	if w.ended != nil || w.marked() || w.s.ctx.Err() != nil {
+		return
 	}
+	if w.settle(); w.safe != w.last.Offset {
+		w.markLater()
+		return
+	}
+	w.mark(w.s.ctx)
 }
 
-// mark appends a durable mark. The caller holds mu.
+// mark appends a mark. The caller holds mu.
 func (w *writer) mark(ctx context.Context) {
 	err := w.append(ctx, eventlog.Mark, nil, w.last.From)
 	if err == nil {

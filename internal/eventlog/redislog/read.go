@@ -233,9 +233,9 @@ func (s *Store) create(ctx context.Context, spec eventlog.Spec, e *entry) error 
 	if err != nil {
 		return err
 	}
-	err = l.do(ctx, s.xadd(l, spec.Name, e, false))[0].Error()
+	err = l.do(s.xadd(l, spec.Name, e, false))[0].Error()
 	if f := fateOf(err); f == landed || f == below {
-		err = l.wait(ctx, spec.Volatile)
+		err = l.wait(spec.Volatile)
 	}
 	l.end(err)
 	return err

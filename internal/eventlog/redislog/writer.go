@@ -29,12 +29,21 @@ type writer struct {
 	ended error // why no append is taken any more
 	timer *time.Timer
 
-	// What tells with small replies that the stream is the one this writer
-	// knows: a record of its own with no body that is still there, and how
-	// many entries there are. Only its own records can stand behind its fence,
-	// so a stream that has the anchor and is as long as it should be has all.
+	// Redis watches the stream for the link since it was seen to end with
+	// last: an append in MULTI is then done only if nothing touched the stream
+	// in between. False where that is not known.
+	armed bool
+
+	// What tells with small replies that the stream ends with last: a record
+	// of this writer with no body that is still there, and how many entries
+	// there are. Only its own records can stand behind its fence, so a stream
+	// that has the anchor and is as long as it should be has all.
 	anchor eventlog.Offset // zero if none is known to be held
 	length int64
+
+	tail  tail            // its newest records, for a repair (R5)
+	safe  eventlog.Offset // all up to here survives a failover, as far as is known
+	askAt time.Time       // when to ask the replicas next, where appends do not wait for them
 }
 
 func (w *writer) key() string { return w.s.key(w.log) }
@@ -86,13 +95,12 @@ func (w *writer) append(ctx context.Context, kind eventlog.Kind, body []byte, fr
 		Body:   body,
 	}
 	if !w.volatile {
-		e.Mark = w.last.Offset // acknowledged, and so is all before it
+		e.Mark = w.safe
 	}
 	e.Chain = eventlog.NextChain(w.last.Chain, &e.Record)
 	err := w.commit(ctx, &e)
 	if err == nil {
-		w.last = e.Record
-		w.last.Body = nil
+		w.took(&e)
 		return nil
 	}
 	if !errors.Is(err, eventlog.ErrPushback) {
@@ -101,28 +109,32 @@ func (w *writer) append(ctx context.Context, kind eventlog.Kind, body []byte, fr
 	return err
 }
 
+// took notes that e, acknowledged, is the last record.
+func (w *writer) took(e *entry) {
+	if !w.volatile {
+		w.tail.add(w.last.Chain, e)
+	}
+	w.last = e.Record
+	w.last.Body = nil
+	if w.link == nil || w.link.waits(w.volatile) || w.s.replicasOf(w.link.n) == 0 {
+		w.safe = e.Offset
+	}
+}
+
 // commit returns nil once e is acknowledged.
 func (w *writer) commit(ctx context.Context, e *entry) error {
-	if w.link == nil {
+	if w.link == nil || !w.armed {
 		return w.resolve(ctx, e, false, nil)
 	}
-	err := w.put(ctx, e)
+	err := w.put(e)
 	switch fateOf(err) {
 	case landed:
 		return nil
 	case later, refused:
-		if errors.Is(err, errStops) {
-			return err
-		}
 		return pushback(e.Offset, err) // not sent before: it is nowhere
-	case missing:
-		return fmt.Errorf("%w: no stream %s", eventlog.ErrMissing, w.key())
-	case elsewhere, below:
+	case elsewhere, below, missing, changed:
 		return w.resolve(ctx, e, false, err)
 	default:
-		if errors.Is(err, errStops) {
-			return err
-		}
 		return w.resolve(ctx, e, true, err)
 	}
 }
@@ -130,102 +142,91 @@ func (w *writer) commit(ctx context.Context, e *entry) error {
 // errStops marks an error that is the append's outcome, however it was sent.
 var errStops = errors.New("the writer stops")
 
-// put sends e once, and returns nil if it is acknowledged, or the error that
-// XADD was answered with, or one that is errStops.
-func (w *writer) put(ctx context.Context, e *entry) error {
-	l := w.link
+// put sends e once, over a link that is armed, and returns nil if it is
+// acknowledged, or else what it was answered with. What it was answered with
+// tells by itself that e stands directly behind the last record: the stream
+// was as it was seen, or e was refused.
+func (w *writer) put(e *entry) error {
+	l, key := w.link, w.key()
 	at := w.anchor
 	if at.IsZero() {
 		at = e.Prev
 	}
-	cmds := make(rueidis.Commands, 0, 4)
-	cmds = append(cmds, w.s.xadd(l, w.log, e, true),
-		l.c.B().Xrange().Key(w.key()).Start(at.String()).End(at.String()).Build(),
-		l.c.B().Xlen().Key(w.key()).Build())
-	if l.waits(w.volatile) {
+	b := l.c.B()
+	cmds := append(make(rueidis.Commands, 0, 7),
+		b.Multi().Build(), w.s.xadd(l, w.log, e, true), b.Exec().Build(),
+		b.Watch().Key(key).Build(),
+		b.Xrange().Key(key).Start(at.String()).End(at.String()).Build(),
+		b.Xlen().Key(key).Build())
+	asks := w.asks()
+	switch {
+	case l.waits(w.volatile):
 		cmds = append(cmds, l.waitFor())
+	case asks:
+		cmds = append(cmds, l.ask())
 	}
-	rs := l.do(ctx, cmds...)
-	if err := rs[0].Error(); err != nil {
+	w.armed = false
+	rs := l.do(cmds...)
+	err := executed(rs[1:3])
+	if fateOf(err) == unheard {
 		return err
 	}
-	// It is in a stream: but is it this log's, with all that was before?
-	for _, r := range rs[1:] {
-		if err := r.Error(); err != nil {
-			return unheardError{err}
-		}
-	}
-	if err := w.connected(ctx, e, at, rs[1], rs[2]); err != nil {
+	w.rearm(at, err == nil, rs[3:6])
+	switch {
+	case err != nil:
 		return err
-	}
-	if l.waits(w.volatile) {
-		if err := l.waited(rs[3]); err != nil {
-			return fmt.Errorf("%w: %w", errStops, unknown(e.Offset, err))
-		}
+	case l.waits(w.volatile):
+		return l.waited(rs[6])
+	case asks:
+		w.heard(e.Offset, l.waited(rs[6]))
 	}
 	return nil
 }
 
-// unheardError is an answer that leaves open what came of the append.
-type unheardError struct{ err error }
-
-func (u unheardError) Error() string { return u.err.Error() }
-
-// connected returns nil if e, which has landed, stands behind all that this
-// writer had appended before.
-func (w *writer) connected(ctx context.Context, e *entry, at eventlog.Offset, anchor, xlen rueidis.RedisResult) error {
-	list, err := entries(anchor)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errStops, unknown(e.Offset, err))
+// executed returns the error of an XADD in a transaction, from its own reply
+// and that of EXEC.
+func executed(rs []rueidis.RedisResult) error {
+	if err := rs[0].Error(); err != nil { // not queued, so EXEC did nothing
+		return err
 	}
-	length, err := xlen.AsInt64()
+	list, err := rs[1].ToArray()
+	if rueidis.IsRedisNil(err) {
+		return errChanged
+	}
 	if err != nil {
-		return unheardError{err}
+		return err
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("EXEC: no reply to XADD")
+	}
+	return list[len(list)-1].Error()
+}
+
+// rearm notes, from the replies of WATCH, XRANGE of the record at, and XLEN,
+// whether the stream that is watched from now on ends with what this writer
+// appended last.
+func (w *writer) rearm(at eventlog.Offset, added bool, rs []rueidis.RedisResult) {
+	if rs[0].Error() != nil {
+		return
+	}
+	list, err := entries(rs[1])
+	if err != nil {
+		return
+	}
+	length, err := rs[2].AsInt64()
+	if err != nil {
+		return
 	}
 	held := len(list) == 1 && list[0].genesis == w.genesis && list[0].Nonce == w.nonce
-	if held && at == e.Prev && list[0].Chain == w.last.Chain || held && length == w.length+1 {
-		w.length = length
-		return nil
+	if !held && at == w.anchor {
+		w.anchor = eventlog.Offset{} // trimmed
 	}
-	// Trimmed, or fenced behind e, or worse. What stands before e tells.
-	l := w.link
-	rs := l.do(ctx,
-		l.c.B().Xrevrange().Key(w.key()).End(e.Offset.String()).Start("-").Count(2).Build(),
-		l.c.B().Xlen().Key(w.key()).Build())
-	for _, r := range rs {
-		if err := r.Error(); err != nil {
-			return unheardError{err}
-		}
+	want := w.length
+	if added {
+		want++
 	}
-	if list, err = entries(rs[0]); err == nil {
-		err = w.behindMine(e, list)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errStops, err)
-	}
-	w.length, _ = rs[1].AsInt64()
-	if !held {
-		w.anchor = eventlog.Offset{}
-	}
-	return nil
-}
-
-// behindMine checks the newest entries up to e: e itself, and this writer's
-// last before it, unless e is all that a trim left.
-func (w *writer) behindMine(e *entry, list []entry) error {
-	if len(list) == 0 || list[0].Chain != e.Chain || list[0].Nonce != e.Nonce {
-		return unknown(e.Offset, errors.New("it landed, and is gone"))
-	}
-	if len(list) == 1 {
-		return nil
-	}
-	switch p := list[1]; {
-	case p.genesis != w.genesis:
-		return fmt.Errorf("%w: genesis is %x, was %x", eventlog.ErrMissing, p.genesis, w.genesis)
-	case p.Offset != w.last.Offset || p.Chain != w.last.Chain:
-		return unknown(e.Offset, fmt.Errorf("it stands behind %v, want %v: the log was rolled back", p.Offset, w.last.Offset))
-	}
-	return nil
+	w.armed = held && length == want
+	w.length = want
 }
 
 // end ends the writer. The caller holds mu.
@@ -242,6 +243,7 @@ func (w *writer) end(err error) {
 		w.link.release()
 		w.link = nil
 	}
+	w.tail = tail{}
 	w.s.mu.Lock()
 	delete(w.s.writers, w)
 	w.s.mu.Unlock()
@@ -255,8 +257,9 @@ func (w *writer) Close() error {
 	if w.ended != nil {
 		return nil
 	}
-	if !w.volatile && w.last.Kind != eventlog.Mark {
+	if !w.marked() {
 		ctx, cancel := context.WithTimeout(w.s.ctx, w.s.opts.ReplyMax)
+		w.settle()
 		w.mark(ctx)
 		cancel()
 	}
