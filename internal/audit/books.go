@@ -16,7 +16,7 @@ const ledgerName = "ledger"
 
 // open begins the view of the ledger.
 func (v *verifier) open(ctx context.Context, led *ledger.Ledger) error {
-	v.report.Ledger = new(LedgerReport)
+	v.led, v.report.Ledger = led, new(LedgerReport)
 	view, err := led.View(ctx)
 	if err == nil {
 		v.view = view
@@ -42,6 +42,7 @@ func (v *verifier) loadRows(ctx context.Context, m *mapState) error {
 		return nil
 	}
 	m.rows = map[uint32]ledger.Row{}
+	v.loaded = append(v.loaded, m)
 	err := v.view.Map(ctx, m.hunt, m.tick, func(r *ledger.Row) error {
 		m.rows[r.Tile] = *r
 		return nil

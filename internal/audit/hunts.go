@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,6 +51,7 @@ func (v *verifier) foldMaps(ctx context.Context, r *reader) error {
 type mapsFold struct {
 	v      *verifier
 	log    eventlog.Name
+	holes  int // of the log, met so far
 	fold   wire.MapFold
 	within bool                              // a map has begun and not ended
 	before eventlog.Offset                   // the record before the first of that map
@@ -57,6 +59,10 @@ type mapsFold struct {
 }
 
 func (f *mapsFold) apply(r *eventlog.Record) {
+	if holes := f.v.mapsLog.holes; holes != f.holes { // begin anew behind it
+		f.holes, f.within, f.fold = holes, false, wire.MapFold{}
+		clear(f.newest)
+	}
 	if !f.within {
 		f.before, f.within = r.Prev, true
 	}
@@ -75,6 +81,9 @@ func (f *mapsFold) apply(r *eventlog.Record) {
 	f.within = false
 	if f.newest[m.Hunt] == nil {
 		f.v.oldest[m.Hunt] = m.Tick
+	}
+	if m.Prev == (cairn.Digest{}) {
+		f.v.began[m.Hunt] = m.Opens
 	}
 	f.v.report.Maps++
 	k := mapKey{m.Hunt, m.Tick}
@@ -143,6 +152,8 @@ type mapState struct {
 
 	claimed []uint64 // a bit a tile; nil until the first
 
+	gone bool // its tiles can't be read any more, since its header was
+
 	// In memory while claims of its time are read.
 	body []cairn.Tile
 	rows map[uint32]ledger.Row // its entries in the ledger, by tile
@@ -163,20 +174,39 @@ func (m *mapState) isClaimed(tile uint32) bool {
 	return int(tile) < m.tiles && m.claimed != nil && m.claimed[tile/64]&(1<<(tile%64)) != 0
 }
 
-// load brings a map's tiles, and its entries in the ledger, into memory. v.mu
-// is held.
+// load brings a map's tiles, and its entries in the ledger, into memory: no
+// tiles if they are gone. v.mu is held.
 func (v *verifier) load(ctx context.Context, m *mapState) error {
-	if m.body != nil {
-		return nil
+	if m.body == nil && !m.gone {
+		err := v.loadBody(ctx, m)
+		switch {
+		case errors.Is(err, eventlog.ErrDiverged) && !v.mapsLog.damaged && !v.again(v.mapsLog.log, m.before):
+			return &rollback{v.mapsLog.log, m.before, err}
+		case saysOfData(err):
+			m.gone = true // trimmed, or it came with what is damaged behind it
+		case err != nil:
+			return err
+		}
 	}
-	f, err := v.store.Follow(ctx, v.mapsLog.log, m.before)
+	if m.rows == nil {
+		return v.loadRows(ctx, m)
+	}
+	return nil
+}
+
+// loadBody reads a map's tiles, and those of the maps that came in the same
+// answer and will be asked for next. v.mu is held.
+func (v *verifier) loadBody(ctx context.Context, m *mapState) error {
+	within, cancel := context.WithTimeout(ctx, v.opts.AnswerWithin)
+	defer cancel()
+	f, err := v.store.Follow(within, v.mapsLog.log, m.before)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	var fold wire.MapFold
 	for m.body == nil {
-		recs, _, err := f.Next(ctx)
+		recs, _, err := f.Next(within)
 		if err != nil {
 			return err
 		}
@@ -184,20 +214,22 @@ func (v *verifier) load(ctx context.Context, m *mapState) error {
 			if recs[i].Kind != eventlog.Data {
 				continue
 			}
-			// What can't be folded stands before the map, and was noted.
+			// What can't be folded was noted.
 			whole, err := fold.Apply(recs[i].Body)
-			if recs[i].Offset.Less(m.header) {
-				continue
+			if whole == nil && m.body == nil && !recs[i].Offset.Less(m.header) {
+				return fmt.Errorf("%w: map %s/%d is not at %v any more: %w", eventlog.ErrDiverged, m.hunt, m.tick, m.header, err)
 			}
 			if whole == nil {
-				return fmt.Errorf("map %s/%d is not at %v any more: %w", m.hunt, m.tick, m.header, err)
+				continue
 			}
-			m.body = whole.Tiles
-			break
+			x := v.maps[mapKey{whole.Hunt, whole.Tick}]
+			if x != nil && x.body == nil && x.header == recs[i].Offset && x.opens < m.opens.Add(window) {
+				x.body = whole.Tiles
+				v.loaded = append(v.loaded, x)
+			}
 		}
 	}
-	v.loaded = append(v.loaded, m)
-	return v.loadRows(ctx, m)
+	return nil
 }
 
 // unload drops what is in memory of maps that closed before t.

@@ -3,6 +3,8 @@ package audit
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/veltrix/cairn/internal/eventlog"
 )
@@ -12,23 +14,27 @@ import (
 // place, its kind, its writer and its chain hash.
 type reader struct {
 	// Static.
-	store  eventlog.Store
-	log    eventlog.Name
-	status eventlog.Status
-	found  *findings
+	v     *verifier
+	store eventlog.Store
+	log   eventlog.Name
+	found *findings
 	// known is a chain hash that somebody keeps outside of the log: the
 	// ledger's, at its offset. Zero if there is none.
 	known position
 
 	// Owned by next.
+	status   eventlog.Status // when the audit began, but for Base, which a trim moves on
 	follower eventlog.Follower
 	at       position // the record read last
 	chained  bool     // at.chain is known
 	nonce    eventlog.Nonce
 	fenced   bool // nonce is known
 	records  int64
-	damaged  bool // reading ended early, behind at
-	matched  bool // known was met, or is where the log begins
+	holes    int             // how often records were trimmed between two that were read
+	fact     eventlog.Offset // the record read last that is no durable mark
+	durable  eventlog.Offset // the highest durable mark heard of
+	damaged  bool            // reading ended early, behind at
+	matched  bool            // known was met, or is where the log begins
 }
 
 // position is a record's offset and chain hash.
@@ -37,22 +43,28 @@ type position struct {
 	chain  eventlog.Chain
 }
 
-func newReader(store eventlog.Store, log eventlog.Name, status eventlog.Status, known position, found *findings) *reader {
-	r := &reader{store: store, log: log, status: status, known: known, found: found}
-	r.at.offset = status.Base
-	r.chained = status.Base.IsZero()
+func newReader(v *verifier, log eventlog.Name, status eventlog.Status, known position) *reader {
+	r := &reader{v: v, store: v.store, log: log, found: &v.found, known: known, status: status, durable: status.Durable}
+	r.chained = true
 	if !status.Base.IsZero() {
-		found.skip("%s: records up to %v were trimmed", log, status.Base)
-		if known.offset == status.Base {
-			r.at.chain, r.chained, r.matched = known.chain, true, true
-		}
+		r.begin(status.Base)
 	}
 	return r
+}
+
+// begin makes reading go on behind base: what was before is trimmed.
+func (r *reader) begin(base eventlog.Offset) {
+	r.status.Base = base
+	r.at, r.chained, r.fenced = position{offset: base}, false, false
+	if r.known.offset == base {
+		r.at.chain, r.chained, r.matched = r.known.chain, true, true
+	}
 }
 
 func (r *reader) close() {
 	if r.follower != nil {
 		_ = r.follower.Close()
+		r.follower = nil
 	}
 }
 
@@ -60,8 +72,8 @@ func (r *reader) close() {
 func (r *reader) done() bool { return r.damaged || !r.at.offset.Less(r.status.Last) }
 
 // next returns the next records, borrowed until the next call; none when done.
-// Damage is a violation, and ends the reading; the error is ctx's or one that
-// says nothing about the data.
+// Damage is a violation, and ends the reading; the error is ctx's, a rollback
+// or one that says nothing about the data.
 func (r *reader) next(ctx context.Context) ([]eventlog.Record, error) {
 	for !r.done() {
 		recs, err := r.fetch(ctx)
@@ -78,29 +90,91 @@ func (r *reader) next(ctx context.Context) ([]eventlog.Record, error) {
 			return recs[:n], nil
 		}
 	}
+	r.close() // a follower of a log that is far away costs whoever serves it
 	return nil, nil
 }
 
-// fetch gets records from the store, and notes what the store itself found.
-func (r *reader) fetch(ctx context.Context) (recs []eventlog.Record, err error) {
-	if r.follower == nil {
-		r.follower, err = r.store.Follow(ctx, r.log, r.at.offset)
+// fetch gets records from the store, and notes what the store itself found. It
+// returns none after that, and after a trim that moved on where to read.
+func (r *reader) fetch(ctx context.Context) ([]eventlog.Record, error) {
+	recs, err := r.ask(ctx)
+	if err == nil || !saysOfData(err) {
+		return recs, err
 	}
-	if err == nil {
-		recs, _, err = r.follower.Next(ctx)
-	}
-	if err == nil {
-		return recs, nil
-	}
-	for _, e := range [...]error{eventlog.ErrDamaged, eventlog.ErrDiverged, eventlog.ErrTrimmed, eventlog.ErrMissing} {
-		if errors.Is(err, e) {
-			r.found.at(r.log, r.expected(), "%v", err)
-			r.found.skip("%s: what stands behind %v, since it can't be read", r.log, r.at.offset)
-			r.damaged = true
-			return nil, nil
+	if errors.Is(err, eventlog.ErrTrimmed) {
+		trimmed, err := r.trimmed(ctx)
+		if trimmed || err != nil {
+			return nil, err
 		}
 	}
-	return nil, err
+	if errors.Is(err, eventlog.ErrDiverged) && !r.v.again(r.log, r.at.offset) {
+		return nil, &rollback{r.log, r.at.offset, err}
+	}
+	r.damage(err)
+	return nil, nil
+}
+
+// ask waits for records, but not for ever: those that are asked for are there.
+func (r *reader) ask(ctx context.Context) (recs []eventlog.Record, err error) {
+	within, cancel := context.WithTimeout(ctx, r.v.opts.AnswerWithin)
+	defer cancel()
+	if r.follower == nil {
+		r.follower, err = r.store.Follow(within, r.log, r.at.offset)
+	}
+	if err == nil {
+		var durable eventlog.Offset
+		recs, durable, err = r.follower.Next(within)
+		if r.durable.Less(durable) {
+			r.durable = durable
+		}
+	}
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("%s: no record behind %v came within %v: %w", r.log, r.at.offset, r.v.opts.AnswerWithin, err)
+	}
+	return recs, err
+}
+
+// saysOfData reports whether an error of a store says something of what it
+// holds, and not that it can't be asked.
+func saysOfData(err error) bool {
+	for _, e := range [...]error{eventlog.ErrDamaged, eventlog.ErrDiverged, eventlog.ErrTrimmed, eventlog.ErrMissing} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// trimmed reports whether the log was trimmed past at since the audit began,
+// and goes on behind that. Where it was not, a record is missing.
+func (r *reader) trimmed(ctx context.Context) (bool, error) {
+	st, err := r.store.Status(ctx, r.log)
+	switch {
+	case err != nil && !saysOfData(err):
+		return false, err
+	case err != nil || !r.at.offset.Less(st.Base):
+		return false, nil
+	}
+	if r.records > 0 {
+		r.holes++
+		r.found.skip("%s: records behind %v and up to %v were trimmed while the log was read", r.log, r.at.offset, st.Base)
+	}
+	r.close()
+	r.begin(st.Base)
+	return true, nil
+}
+
+// again reports whether an earlier reading found the log rolled back there,
+// which no failover does twice: then it is damaged.
+func (v *verifier) again(log eventlog.Name, at eventlog.Offset) bool {
+	return slices.ContainsFunc(v.rolled, func(r rollback) bool { return r.log == log && r.at == at })
+}
+
+// damage notes why the log can't be read on.
+func (r *reader) damage(err error) {
+	r.found.at(r.log, r.expected(), "%v", err)
+	r.found.skip("%s: what stands behind %v, since it can't be read", r.log, r.at.offset)
+	r.damaged = true
 }
 
 // expected returns the offset of the record behind at, if no fence is.
@@ -131,6 +205,9 @@ func (r *reader) check(x *eventlog.Record) {
 		bad("its durable mark %v or from %v is not before it", x.Mark, x.From)
 	}
 	r.at, r.chained = position{x.Offset, x.Chain}, true
+	if x.Kind != eventlog.Mark {
+		r.fact = x.Offset
+	}
 	if x.Offset == r.known.offset {
 		r.matched = true
 		if x.Chain != r.known.chain {
@@ -173,17 +250,19 @@ func (r *reader) checkKind(x *eventlog.Record, bad func(format string, args ...a
 	}
 }
 
-// settled checks that the ledger's offset is one of the log's, once all is read.
-func (r *reader) settled() {
+// settled checks that the ledger's offset is one of the log's, once all is
+// read. now is how far the ledger has settled the shard by now: with a log that
+// is trimmed behind it, the offset of the audit's beginning can be gone.
+func (r *reader) settled(now eventlog.Offset) {
 	o := r.known.offset
 	switch {
-	case o.IsZero() || r.matched:
-	case r.status.Last.Less(o):
-		r.found.at(r.log, o, "is settled in the ledger, and the log ends at %v: records are lost", r.status.Last)
-	case o.Less(r.status.Base):
-		r.found.at(r.log, r.status.Base, "the log was trimmed up to here, and the ledger has settled only up to %v", o)
 	case r.damaged && r.at.offset.Less(o):
 		// Said already.
+	case now.Less(r.status.Base):
+		r.found.at(r.log, r.status.Base, "the log was trimmed up to here, and the ledger has settled only up to %v", now)
+	case o.IsZero() || r.matched || o.Less(r.status.Base):
+	case r.status.Last.Less(o):
+		r.found.at(r.log, o, "is settled in the ledger, and the log ends at %v: records are lost", r.status.Last)
 	default:
 		r.found.at(r.log, o, "is settled in the ledger, and the log has no such record")
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
@@ -14,7 +15,11 @@ import (
 
 // A Report is what Verify found. It is whole when Verify returns it.
 type Report struct {
-	OK      bool        `json:"ok"`      // no violation
+	OK       bool      `json:"ok"` // no violation
+	Began    time.Time `json:"began"`
+	TookMS   int64     `json:"took_ms"`
+	Restarts int       `json:"restarts"` // how often all was read again, since a log was rolled back under it
+
 	Logs    int         `json:"logs"`    // logs read
 	Records int64       `json:"records"` // records read, of all kinds
 	Hunts   int         `json:"hunts"`
@@ -23,6 +28,9 @@ type Report struct {
 	Rewards cairn.Micro `json:"rewards"` // Σ of the claims that hold their tile
 
 	Ledger *LedgerReport `json:"ledger,omitempty"` // nil without a ledger
+
+	// Verified says of each log how far, in the order of Violations.
+	Verified []Reach `json:"verified"`
 
 	// Violations is the first of them in order: control, maps, shards, ledger,
 	// and by offset. Total counts all.
@@ -40,6 +48,15 @@ type LedgerReport struct {
 	Players int64       `json:"players"`
 	Settled int         `json:"settled_shards"` // shards of which something is settled
 	Behind  int64       `json:"behind"`         // claims in the logs that are not settled yet
+}
+
+// A Reach says how much of a log was verified: After < the records ≤ To ≤ Read.
+type Reach struct {
+	Log     string          `json:"log"`
+	After   eventlog.Offset `json:"after"`   // records up to here were trimmed; zero if none were
+	To      eventlog.Offset `json:"to"`      // verified up to here: read, and durable unless the log is volatile
+	Read    eventlog.Offset `json:"read"`    // records behind To were read too, but a failover may take them
+	Settled eventlog.Offset `json:"settled"` // a shard's: up to here it is held against the ledger; zero if there is none
 }
 
 // A Violation is one thing that can't be, were every rule kept.
@@ -60,18 +77,23 @@ func (v Violation) String() string {
 // OfError returns the report of a store or ledger that could not be opened:
 // one violation, which is err. Its text names the file.
 func OfError(err error) *Report {
-	return &Report{Violations: []Violation{{Log: "store", What: err.Error()}}, Total: 1, NotVerified: []string{}}
+	return &Report{Began: time.Now().UTC(), Verified: []Reach{}, Violations: []Violation{{Log: "store", What: err.Error()}}, Total: 1, NotVerified: []string{}}
 }
 
 // WriteText writes r for a terminal.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "logs     %d with %d records\n", r.Logs, r.Records)
+	fmt.Fprintf(&b, "began    %s, took %.1f s", r.Began.Format(time.RFC3339), float64(r.TookMS)/1000)
+	if r.Restarts > 0 {
+		fmt.Fprintf(&b, ", begun anew %d times since a log was rolled back", r.Restarts)
+	}
+	fmt.Fprintf(&b, "\nlogs     %d with %d records\n", r.Logs, r.Records)
 	fmt.Fprintf(&b, "hunts    %d with %d maps\n", r.Hunts, r.Maps)
 	fmt.Fprintf(&b, "claims   %d worth %d\n", r.Claims, r.Rewards)
 	if l := r.Ledger; l != nil {
 		fmt.Fprintf(&b, "ledger   %d entries worth %d of %d players; %d claims not settled yet\n", l.Entries, l.Rewards, l.Players, l.Behind)
 	}
+	r.writeVerified(&b)
 	for _, s := range r.NotVerified {
 		fmt.Fprintf(&b, "not verified: %s\n", s)
 	}
@@ -88,6 +110,39 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// lineMax is where a line of offsets ends.
+const lineMax = 100
+
+// writeVerified writes how far each log was verified, those that follow each
+// other and are as far in one.
+func (r *Report) writeVerified(b *strings.Builder) {
+	line := "verified up to"
+	for i := 0; i < len(r.Verified); {
+		first, n := r.Verified[i], 1
+		_, isShard := shardID(eventlog.Name(first.Log))
+		for isShard && i+n < len(r.Verified) && r.Verified[i+n].To == first.To {
+			n++
+		}
+		i += n
+		item := first.Log
+		if n > 1 {
+			item += "…" + r.Verified[i-1].Log
+		}
+		item += " " + first.To.String()
+		if i < len(r.Verified) {
+			item += ","
+		}
+		if len(line)+len(item) >= lineMax {
+			fmt.Fprintln(b, line)
+			line = "        "
+		}
+		line += " " + item
+	}
+	if len(r.Verified) > 0 {
+		fmt.Fprintln(b, line)
+	}
 }
 
 // String returns what WriteText writes.
@@ -159,6 +214,11 @@ func (f *findings) into(r *Report, listMax int) {
 	r.OK = f.total == 0
 	slices.Sort(f.notVerified)
 	r.NotVerified = append([]string{}, f.notVerified...)
+}
+
+// byRank compares logs as the data flows.
+func byRank(a, b eventlog.Name) int {
+	return cmp.Or(cmp.Compare(rank(string(a)), rank(string(b))), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
 // rank orders logs as the data flows.

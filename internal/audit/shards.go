@@ -37,9 +37,13 @@ func (v *verifier) foldShards(ctx context.Context) error {
 		}
 	}
 	v.unload(1<<63 - 1)
+	now, err := v.settledNow(ctx)
+	if err != nil {
+		return err
+	}
 	var unknown int64
 	for _, s := range v.shards {
-		s.finish()
+		s.finish(now[s.id])
 		unknown += s.unknown
 	}
 	if unknown > 0 {
@@ -90,8 +94,11 @@ type shardState struct {
 	*reader
 
 	// Owned by whoever reads the shard.
-	queue  []batch // records that were read and not folded
-	lastAt cairn.Instant
+	queue      []batch       // records that were read and not folded
+	firstAt    cairn.Instant // of the first claim behind Base; with some
+	some       bool
+	firstHoles int // holes before it
+	lastAt     cairn.Instant
 
 	// Of the claims up to the ledger's offset, as the log has them.
 	entries   int64
@@ -166,6 +173,9 @@ func (s *shardState) fold(ctx context.Context, p cairn.Place, o eventlog.Offset,
 		s.found.claim(s.log, p, "claim of tile %s is at %v, before the claim before it, at %v", c.TileRef, micros(c.At), micros(s.lastAt))
 	}
 	s.lastAt = max(s.lastAt, c.At)
+	if !s.some || s.firstHoles != s.holes {
+		s.some, s.firstHoles, s.firstAt = true, s.holes, c.At
+	}
 
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
@@ -177,7 +187,11 @@ func (s *shardState) fold(ctx context.Context, p cairn.Place, o eventlog.Offset,
 		if err := s.v.load(ctx, m); err != nil {
 			return err
 		}
-		s.fits(p, c, m)
+		if m.body != nil {
+			s.fits(p, c, m)
+		} else {
+			s.unknown++
+		}
 		first = m.claim(c.Tile)
 	}
 	if !first {
@@ -255,12 +269,13 @@ func (s *shardState) fits(p cairn.Place, c *cairn.Claim, m *mapState) {
 // millisecond hides what is wrong.
 func micros(i cairn.Instant) string { return i.Time().Format("2006-01-02T15:04:05.000000Z07:00") }
 
-// finish checks the shard against the ledger's sums, once all is read.
-func (s *shardState) finish() {
+// finish checks the shard against the ledger's sums, once all is read. now is
+// how far the ledger has settled it by now.
+func (s *shardState) finish(now eventlog.Offset) {
 	if s.v.view == nil {
 		return
 	}
-	s.settled()
+	s.settled(now)
 	o := s.sums.Offset
 	if !s.status.Base.IsZero() || s.damaged && s.at.offset.Less(o) {
 		return // the sums are held against the entries alone

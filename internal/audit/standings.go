@@ -109,14 +109,18 @@ func (b *boardCheck) add(p cairn.Place, o eventlog.Offset, c *cairn.Claim) {
 
 // standings holds each board against its fold, once all claims are read.
 func (v *verifier) standings() {
-	ends := map[int]*shardState{}
+	shards := map[int]*shardState{}
 	for _, s := range v.shards {
-		ends[s.id] = s
+		shards[s.id] = s
 	}
+	var skipped int
+	var first string
 	for _, hunt := range slices.Sorted(maps.Keys(v.boards)) {
 		for _, b := range v.boards[hunt] {
-			if why := b.unreadable(ends); why != "" {
-				v.found.skip("standings %v: %s, since %s", b.offset, b.name(), why)
+			if why := b.unreadable(shards, b.since(v.began)); why != "" {
+				if skipped++; skipped == 1 {
+					first = fmt.Sprintf("%v: %s, since %s", b.offset, b.name(), why)
+				}
 				continue
 			}
 			if wrong := b.wrong(); wrong != "" {
@@ -124,6 +128,21 @@ func (v *verifier) standings() {
 			}
 		}
 	}
+	switch {
+	case skipped == 1:
+		v.found.skip("standings %s", first)
+	case skipped > 1:
+		v.found.skip("standings: %d boards, the first of them %s", skipped, first)
+	}
+}
+
+// since returns the instant before which no claim counts on b: the beginning
+// of its hour, or of the first map of its hunt. Zero if that is not known.
+func (b *boardCheck) since(began map[cairn.HuntID]cairn.Instant) cairn.Instant {
+	if b.Window == wire.WindowHour {
+		return cairn.Instant(b.Hour * int64(time.Hour/time.Microsecond))
+	}
+	return began[b.Hunt]
 }
 
 func (b *boardCheck) name() string {
@@ -137,13 +156,16 @@ func (b *boardCheck) name() string {
 	return name
 }
 
-// unreadable says why the claims that b reflects were not all read.
-func (b *boardCheck) unreadable(shards map[int]*shardState) string {
+// unreadable says why the claims that b reflects, all at since or later, were
+// not all read.
+func (b *boardCheck) unreadable(shards map[int]*shardState, since cairn.Instant) string {
 	for _, o := range b.AsOf {
 		switch s := shards[o.Shard]; {
 		case s == nil:
 			return fmt.Sprintf("it reflects shard %d, which has no log", o.Shard)
-		case !s.status.Base.IsZero():
+		// In a shard at never decreases: what is trimmed is not later than
+		// what is left.
+		case !s.status.Base.IsZero() && !(s.some && s.firstHoles == s.holes && s.firstAt < since):
 			return fmt.Sprintf("records of %s were trimmed", s.log)
 		case s.at.offset.Less(o.Offset):
 			return fmt.Sprintf("it reflects %s up to %v, and the log was read up to %v", s.log, o.Offset, s.at.offset)

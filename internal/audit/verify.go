@@ -28,9 +28,33 @@ type Options struct {
 	Parallel int            // shards read at once; 0 means one a CPU
 	Progress func(Progress) // called now and then while Verify runs, never twice at once; nil for none
 	Log      *slog.Logger   // nil discards
+
+	// Patience is how long a log may end before what the ledger has settled
+	// of it, and be no violation if it is whole by then: after a failover the
+	// owner appends again what the new primary lacks. 0 means not at all.
+	Patience time.Duration
+
+	AnswerWithin time.Duration // longest wait for a record that is there; 0 means 30s
 }
 
-// A Progress says how far Verify has come. Its counts only grow.
+func (o Options) withDefaults() Options {
+	if o.ListMax <= 0 {
+		o.ListMax = 100
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = runtime.GOMAXPROCS(0)
+	}
+	if o.AnswerWithin <= 0 {
+		o.AnswerWithin = 30 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// A Progress says how far Verify has come. Its counts only grow: what is read
+// again after a rollback counts again.
 type Progress struct {
 	Doing   string // "control", "maps", "standings", "claims" or "ledger"
 	Records int64
@@ -41,48 +65,71 @@ type Progress struct {
 // progressEvery is the shortest time between two calls of Options.Progress.
 const progressEvery = 100 * time.Millisecond
 
-// Verify reads the logs of store, up to where they end when it begins, and the
-// ledger led (nil if there is none) as it is at that moment, and reports what
-// they hold and every violation. Neither is changed; both may be in use. The
-// error is ctx's, or of a store that can't be read for a reason that says
-// nothing about the data; data that is damaged is a violation and no error.
+// rollbacksMax bounds how often Verify begins anew because a log was rolled
+// back under it.
+const rollbacksMax = 3
+
+// Verify reads the ledger led (nil if there is none) as it is at the moment
+// when it begins, and the logs of store up to where they end directly after
+// that, and reports what they hold and every violation. Neither is changed;
+// both may be in use, and what is written meanwhile is no violation. A log that
+// is rolled back meanwhile, by a failover, is read again with all the others.
+//
+// The error is ctx's, or says that store or ledger can't be read for a reason
+// that says nothing about the data; data that is damaged is a violation and no
+// error.
 func Verify(ctx context.Context, store eventlog.Store, led *ledger.Ledger, opts Options) (*Report, error) {
-	v := &verifier{
-		store:  store,
-		opts:   opts,
-		maps:   map[mapKey]*mapState{},
-		oldest: map[cairn.HuntID]cairn.Tick{},
-		claims: map[cairn.HuntID]cairn.Micro{},
-		strays: map[cairn.TileRef]cairn.Place{},
-		boards: map[cairn.HuntID][]*boardCheck{},
-	}
-	if v.opts.ListMax <= 0 {
-		v.opts.ListMax = 100
-	}
-	if v.opts.Parallel <= 0 {
-		v.opts.Parallel = runtime.GOMAXPROCS(0)
-	}
-	defer v.close()
-	if err := v.run(ctx, led); err != nil {
+	opts = opts.withDefaults()
+	began := time.Now()
+	var (
+		rolled  []rollback
+		earlier Progress
+	)
+	for {
+		v := newVerifier(store, opts, rolled, earlier)
+		err := v.verify(ctx, led)
+		if err == nil {
+			v.report.Began, v.report.TookMS = began.UTC(), time.Since(began).Milliseconds()
+			v.report.Restarts = len(rolled)
+			return &v.report, nil
+		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("audit: %w", err)
+		var r *rollback
+		if !errors.As(err, &r) {
+			return nil, fmt.Errorf("audit: %w", err)
+		}
+		if len(rolled) == rollbacksMax {
+			return nil, fmt.Errorf("audit: logs were rolled back %d times while they were read, so nothing is decided: verify again once failovers have ended: %w", len(rolled)+1, err)
+		}
+		opts.Log.Warn("audit: begins anew, since a log was rolled back", "log", r.log, "offset", r.at, "err", r.err)
+		rolled, earlier = append(rolled, *r), v.progress("")
 	}
-	v.say("ledger", true)
-	v.report.Records = v.records.Load()
-	v.report.Claims = v.claimed.Load()
-	v.found.into(&v.report, v.opts.ListMax)
-	return &v.report, nil
 }
 
-// A verifier is one Verify.
+// A rollback is an error: a log does not hold what was read of it. A failover
+// does that, once; a log that is damaged does it again at the same place.
+type rollback struct {
+	log eventlog.Name
+	at  eventlog.Offset // read last
+	err error
+}
+
+func (r *rollback) Error() string { return fmt.Sprintf("%s behind %v: %v", r.log, r.at, r.err) }
+func (r *rollback) Unwrap() error { return r.err }
+
+// A verifier is one reading of all logs and the ledger.
 type verifier struct {
 	// Static after run began.
 	store   eventlog.Store
 	opts    Options
+	rolled  []rollback // why earlier readings ended
+	earlier Progress   // of those
+	led     *ledger.Ledger
 	view    *ledger.View // nil without a ledger
 	settled map[int]ledger.ShardSums
+	readers map[eventlog.Name]*reader
 	shards  []*shardState // by id
 
 	found   findings
@@ -97,72 +144,69 @@ type verifier struct {
 	// Written before claims are read, and only read then.
 	hunts   cairn.Hunts
 	maps    map[mapKey]*mapState
-	oldest  map[cairn.HuntID]cairn.Tick // of the maps that are held
-	mapsLog *reader                     // nil if there is no maps log
+	oldest  map[cairn.HuntID]cairn.Tick    // of the maps that are held
+	began   map[cairn.HuntID]cairn.Instant // when a hunt's first map opened, where that is held
+	mapsLog *reader                        // nil if there is no maps log
 
 	mu     sync.Mutex
 	claims map[cairn.HuntID]cairn.Micro   // Σ of the claims that hold their tile
 	strays map[cairn.TileRef]cairn.Place  // claims of tiles whose map is not known
 	boards map[cairn.HuntID][]*boardCheck // the newest of each key
-	loaded []*mapState                    // maps whose tiles are in memory
+	loaded []*mapState                    // maps of which something is in memory
 	ledErr error                          // the ledger can't be read any further
 
 	report Report
 }
 
-func (v *verifier) run(ctx context.Context, led *ledger.Ledger) error {
-	// The ledger first: what it has settled, the logs then hold.
-	if led != nil {
-		if err := v.open(ctx, led); err != nil {
-			return err
-		}
+func newVerifier(store eventlog.Store, opts Options, rolled []rollback, earlier Progress) *verifier {
+	return &verifier{
+		store:   store,
+		opts:    opts,
+		rolled:  rolled,
+		earlier: earlier,
+		readers: map[eventlog.Name]*reader{},
+		maps:    map[mapKey]*mapState{},
+		oldest:  map[cairn.HuntID]cairn.Tick{},
+		began:   map[cairn.HuntID]cairn.Instant{},
+		claims:  map[cairn.HuntID]cairn.Micro{},
+		strays:  map[cairn.TileRef]cairn.Place{},
+		boards:  map[cairn.HuntID][]*boardCheck{},
 	}
-	names, err := v.store.Logs(ctx)
-	if err != nil {
-		return err
-	}
-	readers := map[eventlog.Name]*reader{}
-	slices.Sort(names)
-	slices.Reverse(names) // what refers to others before those: standings, shards, maps, control
-	for _, name := range names {
-		st, err := v.store.Status(ctx, name)
-		if err != nil {
-			return err
-		}
-		var known position
-		id, isShard := shardID(name)
-		if isShard {
-			known = position{v.settled[id].Offset, v.settled[id].Chain}
-		}
-		r := newReader(v.store, name, st, known, &v.found)
-		defer r.close()
-		readers[name] = r
-		if isShard {
-			v.shards = append(v.shards, &shardState{v: v, id: id, reader: r, sums: v.settled[id]})
-		}
-	}
-	slices.SortFunc(v.shards, func(a, b *shardState) int { return a.id - b.id })
-	v.report.Logs = len(readers)
-	v.orphans()
+}
 
-	if err := v.foldControl(ctx, readers[eventlog.Control]); err != nil {
+// verify makes the report.
+func (v *verifier) verify(ctx context.Context, led *ledger.Ledger) error {
+	defer v.close()
+	if err := v.run(ctx, led); err != nil {
 		return err
 	}
-	if err := v.foldMaps(ctx, readers[eventlog.Maps]); err != nil {
+	v.say("ledger", true)
+	v.report.Records = v.records.Load()
+	v.report.Claims = v.claimed.Load()
+	v.found.into(&v.report, v.opts.ListMax)
+	return nil
+}
+
+func (v *verifier) run(ctx context.Context, led *ledger.Ledger) error {
+	if err := v.frame(ctx, led); err != nil {
 		return err
 	}
-	if err := v.foldStandings(ctx, readers[eventlog.Standings]); err != nil {
+	if err := v.foldControl(ctx, v.readers[eventlog.Control]); err != nil {
 		return err
 	}
+	if err := v.foldMaps(ctx, v.readers[eventlog.Maps]); err != nil {
+		return err
+	}
+	v.absent()
 	if err := v.foldShards(ctx); err != nil {
 		return err
 	}
 	v.standings()
-	for _, name := range slices.Sorted(maps.Keys(readers)) {
+	for _, name := range slices.Sorted(maps.Keys(v.readers)) {
 		if _, isShard := shardID(name); isShard || name == eventlog.Control || name == eventlog.Maps || name == eventlog.Standings {
 			continue
 		}
-		if err := v.walk(ctx, readers[name]); err != nil {
+		if err := v.walk(ctx, v.readers[name]); err != nil {
 			return err
 		}
 	}
@@ -170,20 +214,7 @@ func (v *verifier) run(ctx context.Context, led *ledger.Ledger) error {
 		return err
 	}
 	v.budgets()
-	return nil
-}
-
-// orphans notes shards of the ledger that have no log.
-func (v *verifier) orphans() {
-	have := map[int]bool{}
-	for _, s := range v.shards {
-		have[s.id] = true
-	}
-	for _, id := range slices.Sorted(maps.Keys(v.settled)) {
-		if !have[id] {
-			v.found.at(eventlog.Shard(id), v.settled[id].Offset, "is settled in the ledger, and there is no such log")
-		}
-	}
+	return v.reaches(ctx)
 }
 
 // shardID returns which shard a log is of.
@@ -248,11 +279,19 @@ func (v *verifier) say(doing string, must bool) {
 	defer v.said.Unlock()
 	if now := time.Now(); must || now.Sub(v.said.at) >= progressEvery {
 		v.said.at = now
-		v.opts.Progress(Progress{doing, v.records.Load(), v.claimed.Load(), v.entries.Load()})
+		v.opts.Progress(v.progress(doing))
 	}
 }
 
+func (v *verifier) progress(doing string) Progress {
+	e := v.earlier
+	return Progress{doing, e.Records + v.records.Load(), e.Claims + v.claimed.Load(), e.Entries + v.entries.Load()}
+}
+
 func (v *verifier) close() {
+	for _, r := range v.readers {
+		r.close()
+	}
 	if v.view != nil {
 		_ = v.view.Close()
 	}
