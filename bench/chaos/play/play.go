@@ -142,18 +142,19 @@ func (p *Play) Run(ctx, hard context.Context) {
 func (p *Play) offer(ctx, hard context.Context, flights *sync.WaitGroup) {
 	slots := make(chan struct{}, p.opts.InFlight)
 	rng := rand.New(rand.NewPCG(p.opts.Seed, 2))
-	every := time.Duration(float64(p.opts.Batch) / p.opts.Rate * float64(time.Second))
 	start := time.Now()
-	for n := 0; ; n++ {
-		due := start.Add(time.Duration(n) * every)
+	for tiles := 0; ; {
+		due := start.Add(time.Duration(float64(tiles) / p.opts.Rate * float64(time.Second)))
 		if d := time.Until(due); d > 0 && !sleep(ctx, d) || ctx.Err() != nil {
 			return
 		}
 		b, ok := p.bag.take(due)
 		if !ok {
+			tiles += p.opts.Batch
 			p.stats.count(due, Counts{Starved: int64(p.opts.Batch)})
 			continue
 		}
+		tiles += len(b.tiles)
 		first := rng.IntN(len(p.players))
 		for i := range p.opts.Crowd {
 			select {
