@@ -73,3 +73,10 @@ func parseURL(s string) (target, error) {
 	}
 	return t, nil
 }
+
+// CheckURL returns why Open can't know what url means. The error does not
+// repeat url.
+func CheckURL(url string) error {
+	_, err := parseURL(url)
+	return err
+}
