@@ -107,7 +107,7 @@ func TestFaults(t *testing.T) {
 			if !bytes.Equal(g.encode(p), g.fromScratch(p)) {
 				t.Error("not a fold from scratch")
 			}
-			want, _ := p.Standings(oslo, RowsPublished)
+			want, _ := p.standings(oslo, RowsPublished)
 			f, err := g.store.Follow(t.Context(), eventlog.Standings, eventlog.Offset{})
 			if err != nil {
 				t.Fatal(err)

@@ -81,9 +81,9 @@ func BenchmarkLive(b *testing.B) {
 			}
 			began := time.Now()
 			if i%2 == 0 {
-				p.Standings(wire.BoardKey{Hunt: "live"}, 100)
+				_, _ = p.standings(wire.BoardKey{Hunt: "live"}, 100)
 			} else {
-				p.Around(wire.BoardKey{Hunt: "live"}, cairn.PlayerID(fmt.Sprintf("player-%07d", i*7%players)), 10)
+				_, _ = p.around(wire.BoardKey{Hunt: "live"}, cairn.PlayerID(fmt.Sprintf("player-%07d", i*7%players)), 10)
 			}
 			reads = append(reads, time.Since(began))
 		}

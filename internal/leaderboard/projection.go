@@ -7,6 +7,7 @@
 package leaderboard
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"math"
@@ -146,59 +147,69 @@ func (p *Projection) Ready() error {
 	return nil
 }
 
-// Check reports why there can be no board of that key, as a cairn.FieldError
-// on "region" or "hour": a region finer than the hunt keeps boards of, or an
-// hour that is over for too long. Nil means that Standings has an answer, be it
-// an empty board. A hunt that has no claim yet passes.
-func (p *Projection) Check(key wire.BoardKey) error {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	_, err := p.fold.find(key)
-	return err
-}
-
 // Standings returns the first limit rows of a board (1 ≤ limit ≤ RowsMax, cut
 // to it), with what it reflects: AsOf, Newest, and in Published the time of
-// this answer. The board is the caller's own. False if [Projection.Check]
-// refuses the key; a board without claims is empty, and true. A regional board
-// that is asked for is published for a minute.
-func (p *Projection) Standings(key wire.BoardKey, limit int) (*wire.Board, bool) {
+// this answer; and Lag. The board is the caller's own. The error is a
+// cairn.FieldError that says why there can be no board of that key: a region
+// finer than the hunt keeps boards of, or an hour that is over for too long. A
+// board without claims is empty, and no error; so is one of a hunt that has no
+// claim yet. A regional board that is asked for is published for a minute.
+func (p *Projection) Standings(_ context.Context, key wire.BoardKey, limit int) (*wire.Board, time.Duration, error) {
+	out, err := p.standings(key, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	return out, p.Lag(), nil
+}
+
+func (p *Projection) standings(key wire.BoardKey, limit int) (*wire.Board, error) {
 	now := cairn.InstantOf(p.opts.Now())
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	b, err := p.fold.find(key)
 	if err != nil {
-		return nil, false
+		return nil, err
 	}
 	out := p.fold.snapshot(key, b, min(max(limit, 1), RowsMax))
 	out.Published = now
 	if b != nil {
 		b.watch(now)
 	}
-	return out, true
+	return out, nil
 }
 
 // Around returns a player's row and up to n rows on each side (cut so that
-// there are at most RowsMax), with their true ranks. False if Check refuses
-// the key or the player has no claim on that board.
-func (p *Projection) Around(key wire.BoardKey, player cairn.PlayerID, n int) (*wire.Board, bool) {
+// there are at most RowsMax), with their true ranks, and Lag. The board is nil
+// if the player has no claim on it. Errors are those of Standings.
+func (p *Projection) Around(_ context.Context, key wire.BoardKey, player cairn.PlayerID, n int) (*wire.Board, time.Duration, error) {
+	out, err := p.around(key, player, n)
+	if err != nil {
+		return nil, 0, err
+	}
+	return out, p.Lag(), nil
+}
+
+func (p *Projection) around(key wire.BoardKey, player cairn.PlayerID, n int) (*wire.Board, error) {
 	now := cairn.InstantOf(p.opts.Now())
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	b, err := p.fold.find(key)
 	if err != nil || b == nil {
-		return nil, false
+		return nil, err
 	}
 	no, ok := b.span.hunt.numbers[player]
 	if !ok {
-		return nil, false
+		return nil, nil
 	}
 	out := &wire.Board{BoardKey: key, AsOf: p.fold.asOf(), Players: b.players(), Newest: b.newest, Published: now}
 	first := b.around(no, min(max(n, 0), (RowsMax-1)/2), func(s ranked) { out.Rows = append(out.Rows, b.row(s)) })
+	if first == 0 {
+		return nil, nil
+	}
 	for i := range out.Rows {
 		out.Rows[i].Rank = first + i
 	}
-	return out, first > 0
+	return out, nil
 }
 
 // Lag returns how old the standings are: the age (now − at) of the oldest

@@ -101,9 +101,9 @@ func (g *game) boards(f eventlog.Follower) (out []*wire.Board) {
 // look reads boards, as clients do, while they change.
 func (g *game) look(ctx context.Context, p *Projection) {
 	for ctx.Err() == nil {
-		b, ok := p.Standings(oslo, 10)
-		if !ok {
-			g.t.Error("no board")
+		b, err := p.standings(oslo, 10)
+		if err != nil {
+			g.t.Errorf("no board: %v", err)
 			return
 		}
 		for i, row := range b.Rows {
@@ -112,7 +112,7 @@ func (g *game) look(ctx context.Context, p *Projection) {
 				return
 			}
 		}
-		if a, ok := p.Around(oslo, "p007", 3); ok && !slices.ContainsFunc(a.Rows, func(r wire.Row) bool { return r.Player == "p007" }) {
+		if a, err := p.around(oslo, "p007", 3); err == nil && a != nil && !slices.ContainsFunc(a.Rows, func(r wire.Row) bool { return r.Player == "p007" }) {
 			g.t.Errorf("around p007 without p007: %+v", a.Rows)
 			return
 		}
@@ -154,27 +154,27 @@ func TestAroundAndRegions(t *testing.T) {
 	stop := g.run(p)
 	defer stop()
 	g.folded(p)
-	all, _ := p.Standings(oslo, RowsMax)
+	all, _ := p.standings(oslo, RowsMax)
 	if all.Players != len(all.Rows) || len(all.Rows) < 100 {
 		t.Fatalf("%d rows of %d players, want all", len(all.Rows), all.Players)
 	}
 	for i, row := range all.Rows {
-		got, ok := p.Around(oslo, row.Player, 2)
-		if want := all.Rows[max(0, i-2):min(len(all.Rows), i+3)]; !ok || !slices.Equal(got.Rows, want) {
-			t.Fatalf("around rank %d: got %+v, want %+v", i+1, got.Rows, want)
+		got, err := p.around(oslo, row.Player, 2)
+		if want := all.Rows[max(0, i-2):min(len(all.Rows), i+3)]; err != nil || got == nil || !slices.Equal(got.Rows, want) {
+			t.Fatalf("around rank %d: got %+v (%v), want %+v", i+1, got, err, want)
 		}
 	}
-	if _, ok := p.Around(oslo, "nobody", 2); ok {
+	if b, err := p.around(oslo, "nobody", 2); b != nil || err != nil {
 		t.Error("a player without a claim has a row")
 	}
-	if b, ok := p.Standings(wire.BoardKey{Hunt: "none"}, 5); !ok || len(b.Rows) != 0 {
-		t.Errorf("a hunt without claims: got %v, %v, want an empty board", b, ok)
+	if b, err := p.standings(wire.BoardKey{Hunt: "none"}, 5); err != nil || len(b.Rows) != 0 {
+		t.Errorf("a hunt without claims: got %v, %v, want an empty board", b, err)
 	}
 	sum := 0
 	for _, sub := range "0123456789bcdefghjkmnpqrstuvwxyz" {
-		b, ok := p.Standings(wire.BoardKey{Hunt: "oslo", Region: mustCell("u4xs" + string(sub))}, RowsMax)
-		if !ok {
-			t.Fatalf("no board of u4xs%c", sub)
+		b, err := p.standings(wire.BoardKey{Hunt: "oslo", Region: mustCell("u4xs" + string(sub))}, RowsMax)
+		if err != nil {
+			t.Fatalf("no board of u4xs%c: %v", sub, err)
 		}
 		for _, row := range b.Rows {
 			sum += row.Claims
@@ -184,16 +184,16 @@ func TestAroundAndRegions(t *testing.T) {
 		t.Errorf("regions have %d claims, want %d", sum, g.claims())
 	}
 	key := wire.BoardKey{Hunt: "oslo", Region: mustCell("u4xs000")}
-	if _, ok := p.Standings(key, 5); ok {
-		t.Error("a region finer than the rule has a board")
-	}
 	var field *cairn.FieldError
-	if err := p.Check(key); !errors.As(err, &field) || field.Field != "region" {
-		t.Errorf("Check: got %v, want a FieldError of region", err)
+	if _, _, err := p.Standings(t.Context(), key, 5); !errors.As(err, &field) || field.Field != "region" {
+		t.Errorf("a region finer than the rule: got %v, want a FieldError of region", err)
+	}
+	if _, _, err := p.Around(t.Context(), key, "p007", 5); !errors.As(err, &field) || field.Field != "region" {
+		t.Errorf("around, in a region finer than the rule: got %v, want a FieldError of region", err)
 	}
 	// A regional board that was asked for is published from then on.
 	watched := wire.BoardKey{Hunt: "oslo", Region: mustCell("u4xs0")}
-	p.Standings(watched, 1)
+	_, _ = p.standings(watched, 1)
 	f, err := g.store.Follow(t.Context(), eventlog.Standings, eventlog.Offset{})
 	if err != nil {
 		t.Fatal(err)

@@ -106,7 +106,7 @@ func TestRegionsArePublishedWhileWatched(t *testing.T) {
 		return regions
 	}
 	watch := func() {
-		if _, ok := p.Standings(wire.BoardKey{Hunt: "world", Region: mustCell("u4")}, 1); !ok {
+		if _, err := p.standings(wire.BoardKey{Hunt: "world", Region: mustCell("u4")}, 1); err != nil {
 			t.Fatal("no board")
 		}
 	}
@@ -150,8 +150,8 @@ func TestEndedHuntIsDropped(t *testing.T) {
 		}
 	}
 	region := wire.BoardKey{Hunt: "oslo", Region: mustCell("u4xs0")}
-	until(t, "its regions are gone", func() bool { return p.Check(region) != nil })
-	if b, ok := p.Standings(oslo, 10); !ok || len(b.Rows) != 10 {
-		t.Errorf("got %+v, %v, want the final board", b, ok)
+	until(t, "its regions are gone", func() bool { _, err := p.standings(region, 1); return err != nil })
+	if b, err := p.standings(oslo, 10); err != nil || len(b.Rows) != 10 {
+		t.Errorf("got %+v, %v, want the final board", b, err)
 	}
 }

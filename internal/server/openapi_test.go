@@ -298,7 +298,7 @@ func TestOpenAPI(t *testing.T) {
 		"sign-in 403", "sign-in 429", // TestGuestsOff, TestAddressLimits
 		"sign-in 408", "claim 408", // TestSlowBody; a sign-in has 5 s
 		"live 101", "live 403", "live 503", "events 200", "events 503", // the tests of streams
-		"my-rewards 503",
+		"my-rewards 503", "standings 503", "standings-around 503", // TestStandingsAway
 		"Region.bbox", "Region.geojson", // hunts of other regions
 	})
 	g.adminDoc.allSeen(t, []string{"create-hunt 503", "change-hunt 503", "change-knobs 503", "Region.bbox", "Region.geojson"})

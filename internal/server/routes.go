@@ -83,7 +83,7 @@ func cached(rs map[string]*huma.Response, more ...string) {
 
 func (s *Server) routeStandings(api huma.API) {
 	boardAnswers := func() map[string]*huma.Response {
-		rs := answers[standingsBody](api, http.StatusOK, "The rows.", 400, 404)
+		rs := answers[standingsBody](api, http.StatusOK, "The rows.", 400, 404, 503)
 		rs["304"] = &huma.Response{Description: "Nothing changed."}
 		cached(rs)
 		return rs

@@ -32,12 +32,15 @@ type Claims interface {
 	Lookup(ctx context.Context, ref cairn.TileRef, player cairn.PlayerID) (cairn.Verdict, error)
 }
 
-// Boards answers questions about standings: a *leaderboard.Projection.
+// Boards answers questions about standings: a *leaderboard.Projection, or a
+// *fleet.Boards that asks one elsewhere. Beside a board comes how old it is. An
+// error that is a cairn.FieldError says what is wrong with the key; any other,
+// that nobody can answer now.
 type Boards interface {
-	Check(key wire.BoardKey) error
-	Standings(key wire.BoardKey, limit int) (*wire.Board, bool)
-	Around(key wire.BoardKey, player cairn.PlayerID, n int) (*wire.Board, bool)
-	Lag() time.Duration
+	Standings(ctx context.Context, key wire.BoardKey, limit int) (*wire.Board, time.Duration, error)
+
+	// Around returns a nil board if the player has no claim on it.
+	Around(ctx context.Context, key wire.BoardKey, player cairn.PlayerID, n int) (*wire.Board, time.Duration, error)
 }
 
 // Rewards reads what players earned: a *ledger.Ledger.

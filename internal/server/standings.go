@@ -2,10 +2,11 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"hash/maphash"
 	"net/http"
 	"strconv"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
@@ -36,13 +37,20 @@ func (s *Server) boardKey(in *BoardInput) (wire.BoardKey, *Problem) {
 	if key.Window == wire.WindowHour {
 		key.Hour = int64(s.now()) / hourMicros
 	}
-	if err := s.rooms.Boards.Check(key); err != nil {
-		if fields := fieldsOf("query", err); len(fields) > 0 {
-			return key, badFields(fields...)
-		}
-		return key, s.failed("standings", err)
-	}
 	return key, nil
+}
+
+// boardsRetryAfter is when to ask again, in seconds, if nobody could answer.
+const boardsRetryAfter = "1"
+
+// boardsFailed returns why there is no board: the key, or that nobody can
+// answer now.
+func (s *Server) boardsFailed(err error) *Problem {
+	if fields := fieldsOf("query", err); len(fields) > 0 {
+		return badFields(fields...)
+	}
+	s.opts.Log.Warn("no standings", "err", err)
+	return problem(http.StatusServiceUnavailable, "", "standings can't be read now").with("Retry-After", boardsRetryAfter)
 }
 
 const hourMicros = 3600 * 1_000_000
@@ -88,47 +96,48 @@ type rowBody struct {
 	Claims int            `json:"claims"`
 }
 
-func (s *Server) getStandings(_ context.Context, in *standingsInput) (*standingsOutput, error) {
+func (s *Server) getStandings(ctx context.Context, in *standingsInput) (*standingsOutput, error) {
 	key, p := s.boardKey(&in.BoardInput)
 	if p != nil {
 		return nil, p
 	}
-	b, ok := s.rooms.Boards.Standings(key, in.Limit)
-	if !ok {
-		return nil, s.failed("standings", fmt.Errorf("no board of %+v", key))
+	b, lag, err := s.rooms.Boards.Standings(ctx, key, in.Limit)
+	if err != nil {
+		return nil, s.boardsFailed(err)
 	}
-	return s.standingsAnswer(b, in.IfNoneMatch), nil
+	return standingsAnswer(b, lag, in.IfNoneMatch), nil
 }
 
-func (s *Server) getAround(_ context.Context, in *aroundInput) (*standingsOutput, error) {
+func (s *Server) getAround(ctx context.Context, in *aroundInput) (*standingsOutput, error) {
 	key, p := s.boardKey(&in.BoardInput)
 	if p != nil {
 		return nil, p
 	}
-	b, ok := s.rooms.Boards.Around(key, in.Player, in.Around)
-	if !ok {
+	b, lag, err := s.rooms.Boards.Around(ctx, key, in.Player, in.Around)
+	if err != nil {
+		return nil, s.boardsFailed(err)
+	}
+	if b == nil {
 		return nil, problem(http.StatusNotFound, codePlayer, "%s has no claim on that board", strconv.Quote(cut(string(in.Player), 64)))
 	}
-	return s.standingsAnswer(b, in.IfNoneMatch), nil
+	return standingsAnswer(b, lag, in.IfNoneMatch), nil
 }
 
-var etagSeed = maphash.MakeSeed()
-
 // standingsAnswer writes a board. Its tag is of the rows and of what they
-// reflect, not of their age; it is weak, since one process's tag says nothing
-// to another.
-func (s *Server) standingsAnswer(b *wire.Board, ifNoneMatch string) *standingsOutput {
+// reflect, not of their age, and the same whichever process answers; it is
+// weak, since the age is in the body.
+func standingsAnswer(b *wire.Board, lag time.Duration, ifNoneMatch string) *standingsOutput {
 	rows := appendRows(make([]byte, 0, 128+120*len(b.Rows)), b)
 	out := &standingsOutput{
 		Status: http.StatusOK, CacheControl: "no-cache",
-		ETag: `W/"` + strconv.FormatUint(maphash.Bytes(etagSeed, rows), 36) + `"`,
+		ETag: `W/"` + strconv.FormatUint(xxhash.Sum64(rows), 36) + `"`,
 	}
 	if matches(ifNoneMatch, out.ETag) {
 		out.Status = http.StatusNotModified
 		return out
 	}
 	out.ContentType = "application/json"
-	out.Body = strconv.AppendInt([]byte(`{"lag_ms":`), s.rooms.Boards.Lag().Milliseconds(), 10)
+	out.Body = strconv.AppendInt([]byte(`{"lag_ms":`), lag.Milliseconds(), 10)
 	out.Body = append(append(out.Body, ','), rows...)
 	return out
 }

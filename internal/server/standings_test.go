@@ -1,12 +1,16 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/wire"
 )
 
 // win lets players claim tiles of m: tile i goes to tokens[i].
@@ -71,6 +75,44 @@ func TestStandings(t *testing.T) {
 	isProblem(t, a, http.StatusBadRequest, "invalid")
 	if !names(a, "region") {
 		t.Errorf("a region that no board is kept of: %v", a)
+	}
+}
+
+// awayBoards are boards that nobody can answer for now.
+type awayBoards struct{}
+
+func (awayBoards) Standings(context.Context, wire.BoardKey, int) (*wire.Board, time.Duration, error) {
+	return nil, 0, errors.New("no leaderboard process is there")
+}
+
+func (awayBoards) Around(context.Context, wire.BoardKey, cairn.PlayerID, int) (*wire.Board, time.Duration, error) {
+	return nil, 0, errors.New("no leaderboard process is there")
+}
+
+// TestStandingsAway: what can't be answered now is a 503 that says when to ask
+// again, and tells nobody why.
+func TestStandingsAway(t *testing.T) {
+	g := newGame(t, nil)
+	g.server.rooms.Boards = awayBoards{}
+	for _, path := range []string{"/v1/hunts/oslo/standings", "/v1/hunts/oslo/standings/ana"} {
+		a := g.get("", path)
+		isProblem(t, a, http.StatusServiceUnavailable, "unavailable")
+		if a.header.Get("Retry-After") != "1" || strings.Contains(string(a.body), "process") {
+			t.Errorf("%s: got %v", path, a)
+		}
+	}
+}
+
+// TestStandingsTag pins the tag of a board: a client may ask one process after
+// the other.
+func TestStandingsTag(t *testing.T) {
+	b := &wire.Board{BoardKey: wire.BoardKey{Hunt: "oslo"}, Players: 1, Rows: []wire.Row{{Rank: 1, Player: "p1", Name: "ana", Score: 7, Claims: 1}}}
+	one, two := standingsAnswer(b, 0, ""), standingsAnswer(b, time.Second, "")
+	if one.ETag != two.ETag {
+		t.Errorf("tags: got %s and %s, want the same", one.ETag, two.ETag)
+	}
+	if want := `W/"zhjg1j216zga"`; one.ETag != want {
+		t.Errorf("tag: got %s, want %s", one.ETag, want)
 	}
 }
 
