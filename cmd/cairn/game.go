@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +19,6 @@ import (
 	"github.com/veltrix/cairn/internal/claim"
 	"github.com/veltrix/cairn/internal/control"
 	"github.com/veltrix/cairn/internal/eventlog"
-	"github.com/veltrix/cairn/internal/eventlog/filelog"
 	"github.com/veltrix/cairn/internal/leaderboard"
 	"github.com/veltrix/cairn/internal/ledger"
 	"github.com/veltrix/cairn/internal/mapgen"
@@ -42,6 +39,7 @@ const drainWithin = 10 * time.Second
 
 type gameOptions struct {
 	dir        string
+	redis      logFlag // the logs' Redis; without --log they are in dir
 	ledger     ledgerFlag
 	adminToken string
 	guests     bool
@@ -60,7 +58,7 @@ type gameOptions struct {
 type game struct {
 	opts    gameOptions
 	keys    *keys
-	store   *filelog.Store
+	store   eventlog.Store
 	control *control.Control
 	mapgen  *mapgen.Generator
 	claims  *claim.Service
@@ -85,7 +83,7 @@ func openGame(ctx context.Context, opts gameOptions) (*game, error) {
 	if g.keys, err = loadKeys(opts.dir); err != nil {
 		return nil, err
 	}
-	if g.store, err = filelog.Open(filepath.Join(opts.dir, logDir), filelog.Options{Log: opts.log, Metrics: g.metrics}); err != nil {
+	if g.store, err = openStore(ctx, opts, g.metrics); err != nil {
 		return nil, err
 	}
 	if err := g.open(ctx); err != nil {
@@ -96,11 +94,7 @@ func openGame(ctx context.Context, opts gameOptions) (*game, error) {
 }
 
 func (g *game) open(ctx context.Context) (err error) {
-	specs := []eventlog.Spec{{Name: eventlog.Maps}, {Name: eventlog.Control}, {Name: eventlog.Standings, Volatile: true}}
-	for i := range g.opts.shards {
-		specs = append(specs, eventlog.Spec{Name: eventlog.Shard(i)})
-	}
-	if err := g.store.Provision(ctx, specs...); err != nil {
+	if err := g.provision(ctx); err != nil {
 		return err
 	}
 	keeper := puzzle.New(g.keys.Puzzle)
@@ -108,7 +102,7 @@ func (g *game) open(ctx context.Context) (err error) {
 	if g.control, err = control.Open(ctx, g.store, control.Options{CheckHunt: checkHunt, Log: log, Metrics: reg}); err != nil {
 		return err
 	}
-	if err := g.claimKeys(ctx); err != nil {
+	if err := claimKeys(ctx, g.control, g.keys, "cairn up", g.opts.dir); err != nil {
 		return err
 	}
 	g.mapgen = mapgen.New(g.store, g.keys.Map, mapgen.Options{Shards: g.opts.shards, Log: log, Metrics: reg})
@@ -137,63 +131,16 @@ func checkHunt(h cairn.Hunt) error {
 	return err
 }
 
-// claimKeys holds this process's keys against those that the system runs on,
-// and in a new system makes them its keys.
-func (g *game) claimKeys(ctx context.Context) error {
-	mine := g.keys.fingerprint()
-	switch theirs := g.control.Key(); theirs {
-	case mine:
-		return nil
-	case "":
-		_, err := g.control.Do(ctx, cairn.Change{Who: "cairn up", Key: mine})
-		return err
-	default:
-		return fmt.Errorf("the keys in %s are %s, but this system runs on %s: put its keys.json back, or start anew with another --data folder", g.opts.dir, mine, theirs)
-	}
-}
-
 // checks are what /readyz asks. The ledger and the leaderboard lag without
 // harm to a claim, so they are reported and fail nothing.
 func (g *game) checks() []server.Check {
 	return []server.Check{
 		{Name: "claims", Ready: g.claims.Ready},
 		{Name: "broadcast", Ready: g.hub.Ready},
-		{Name: "map", Ready: g.mapOpen},
+		{Name: "map", Ready: func() error { return mapOpen(g.hub, &g.mapSeen) }},
 		{Name: "leaderboard", Ready: g.boards.Ready, Advisory: true},
 		{Name: "ledger", Ready: g.ledgerReady, Advisory: true},
 	}
-}
-
-// mapGrace is how late a map may open before /readyz says so.
-const mapGrace = 3 * time.Second
-
-// mapOpen returns nil once every live hunt has a map open, and from then on as
-// long as none is overdue: a hunt that has just gone live, or one whose maps
-// are open for a part of its tick, must not turn players away from the others.
-func (g *game) mapOpen() error {
-	if err := g.hub.Ready(); err != nil {
-		return err // it knows of no hunt yet, which is not that there is none
-	}
-	now := cairn.InstantOf(time.Now())
-	for _, h := range g.hub.Hunts() {
-		if h.State != cairn.Live {
-			continue
-		}
-		m, ok := g.hub.Current(h.Name, now)
-		if ok && m.Closes > now {
-			continue
-		}
-		due := h.Changed
-		if ok {
-			due = max(due, m.Opens)
-		}
-		due = due.Add(time.Duration(h.Tick) + mapGrace)
-		if !g.mapSeen.Load() || now > due {
-			return fmt.Errorf("hunt %s has no open map", h.Name)
-		}
-	}
-	g.mapSeen.Store(true)
-	return nil
 }
 
 func (g *game) close() {
@@ -211,51 +158,37 @@ func (g *game) close() {
 // closes the data folder. It returns nil after a clean drain.
 func (g *game) run(ctx context.Context, public, admin net.Listener) error {
 	defer g.close()
-	failed, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
+	p := newParts(ctx, g.opts.log)
+	defer p.fail(nil)
 
-	// Followers outlive those that make facts.
-	following, stopFollowers := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopFollowers()
-	var makers, followers sync.WaitGroup
-	start := func(wg *sync.WaitGroup, ctx context.Context, what string, f func(context.Context) error) {
-		wg.Go(func() {
-			if err := f(ctx); err != nil && ctx.Err() == nil {
-				g.opts.log.Error(what+" failed", "err", err)
-				fail(fmt.Errorf("%s: %w", what, err))
-			}
-		})
-	}
-	start(&followers, following, "control", g.control.Run)
-	start(&followers, following, "broadcast", g.hub.Run)
-	start(&followers, following, "leaderboard", g.boards.Run)
-	start(&followers, following, "ledger", func(ctx context.Context) error { return g.ledger.Run(ctx, g.store) })
-	start(&followers, following, "retention", newRetention(g).run)
+	followers := p.stage() // outlive those that make facts
+	defer followers.stop()
+	followers.start("control", g.control.Run)
+	followers.start("broadcast", g.hub.Run)
+	followers.start("leaderboard", g.boards.Run)
+	followers.start("ledger", func(ctx context.Context) error { return g.ledger.Run(ctx, g.store) })
+	followers.start("retention", g.retention().run)
 
-	making, stopMakers := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopMakers()
-	start(&makers, making, "claims", g.claims.Run)
-	start(&makers, making, "generator", g.mapgen.Run)
+	makers := p.stage()
+	defer makers.stop()
+	makers.start("claims", g.claims.Run)
+	makers.start("generator", func(ctx context.Context) error { return generate(ctx, g.mapgen, g.opts.log) })
 
-	var edge sync.WaitGroup
-	serve := server.ServeOptions{DrainWithin: drainWithin, OnDrain: g.server.Drain, Log: g.opts.log}
-	start(&edge, failed, "public listener", func(ctx context.Context) error { return server.Serve(ctx, public, g.server.Public(), serve) })
-	start(&edge, failed, "operator's listener", func(ctx context.Context) error { return server.Serve(ctx, admin, g.server.Admin(), serve) })
-
-	<-failed.Done()
+	edge := serveEdge(p, public, admin, g.server)
+	<-p.ctx.Done()
 	g.opts.log.Info("draining: nobody new is taken, what is in flight gets its answer")
 	g.hub.Drain(drainWithin / 5)
-	edge.Wait()
-	stopMakers()
-	makers.Wait()
+	edge.wg.Wait()
+	makers.stop()
 	g.settle()
-	stopFollowers()
-	followers.Wait()
+	followers.stop()
 	g.opts.log.Info("stopped")
-	if err := context.Cause(failed); !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return p.err()
+}
+
+// retention returns what trims the game's logs.
+func (g *game) retention() *retention {
+	return &retention{store: g.store, shards: g.opts.shards, keep: g.opts.retention, settled: g.ledger.Settled, durable: g.boards.Durable, log: g.opts.log}
 }
 
 // settle waits until the ledger has all that was claimed, unless something

@@ -45,11 +45,24 @@ func (k *keys) fingerprint() string {
 // loadKeys reads the keys under a data folder, or makes them, once, readable
 // by their owner only.
 func loadKeys(dir string) (*keys, error) {
-	path := filepath.Join(dir, "keys.json")
-	data, err := os.ReadFile(path)
+	return loadKeysFile(filepath.Join(dir, keysFile))
+}
+
+// keysFile is the file of the keys in a data folder.
+const keysFile = "keys.json"
+
+// loadKeysFile reads the keys in a file, or makes both.
+func loadKeysFile(path string) (*keys, error) {
+	k, err := readKeys(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeKeys(path)
 	}
+	return k, err
+}
+
+// readKeys reads the keys in a file.
+func readKeys(path string) (*keys, error) {
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -73,15 +86,6 @@ func makeKeys(path string) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Written whole or not at all: half a key file would lock the data out.
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
-	}
-	return k, os.Rename(tmp, path)
+	// Half a key file would lock the data out.
+	return k, writeWhole(path, append(data, '\n'), 0o600)
 }

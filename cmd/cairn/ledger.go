@@ -22,6 +22,14 @@ func (f ledgerFlag) check() error {
 	return nil
 }
 
+// required returns what is wrong with --ledger where there is no data folder.
+func (f ledgerFlag) required() error {
+	if f.Ledger == "" {
+		return usagef("--ledger: is missing; want the database of rewards, such as postgres://cairn@127.0.0.1/cairn")
+	}
+	return f.check()
+}
+
 // dsn returns what --ledger means with a data folder.
 func (f ledgerFlag) dsn(data string) string {
 	if f.Ledger == "" {
@@ -35,11 +43,14 @@ func (f ledgerFlag) dsn(data string) string {
 const lagMax = 1000
 
 // ledgerReady is the ledger's part of /readyz.
-func (g *game) ledgerReady() error {
-	if err := g.ledger.Ready(); err != nil {
+func (g *game) ledgerReady() error { return settledEnough(g.ledger) }
+
+// settledEnough returns why a ledger needs a look.
+func settledEnough(l *ledger.Ledger) error {
+	if err := l.Ready(); err != nil {
 		return err
 	}
-	if n := g.ledger.Lag(); n > lagMax {
+	if n := l.Lag(); n > lagMax {
 		return fmt.Errorf("ledger: %d records behind, and settling", n)
 	}
 	return nil

@@ -85,7 +85,7 @@ func TestReadyOnlyWithMap(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.close()
-	if err := g.mapOpen(); err == nil || g.mapSeen.Load() {
+	if err := mapOpen(g.hub, &g.mapSeen); err == nil || g.mapSeen.Load() {
 		t.Errorf("before a log was read: %v, a map was seen: %v; want an error, and none", err, g.mapSeen.Load())
 	}
 }

@@ -1,5 +1,6 @@
 // Command cairn is the real-time treasure hunt engine: the whole game in one
-// process (cairn up), its operator's tools, and its load generator.
+// process (cairn up) or a process a role, its operator's tools, and its load
+// generator.
 //
 // This package is the only wiring. It reads flags, environment and files,
 // opens backends, and hands rooms to each other; the rules of the game are
@@ -34,7 +35,15 @@ type cli struct {
 	LogLevel  string     `help:"Least level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	LogFormat string     `help:"How to log: text, json, or auto (text on a terminal, else json)." enum:"auto,text,json" default:"auto"`
 
-	Up      upCmd      `cmd:"" help:"Start the whole game in one process."`
+	Up upCmd `cmd:"" help:"Start the whole game in one process."`
+
+	Generator generatorCmd `cmd:"" group:"Roles of a fleet" help:"Emit a map a tick; of several processes one does."`
+	Claims    claimsCmd    `cmd:"" group:"Roles of a fleet" help:"Own shards and grant tiles."`
+	// WIP Gateway     gatewayCmd     `cmd:"" group:"Roles of a fleet" help:"Serve players and tell those who watch."`
+	// WIP Leaderboard leaderboardCmd `cmd:"" group:"Roles of a fleet" help:"Fold standings, publish boards and trim the logs."`
+	Rewards rewardsCmd `cmd:"" group:"Roles of a fleet" help:"Settle claims in the ledger."`
+
+	Log     logCmd     `cmd:"" help:"Provision and show the logs in Redis."`
 	Hunt    huntCmd    `cmd:"" help:"Create, list and steer hunts through the operator's API."`
 	Load    loadCmd    `cmd:"" help:"Load a running system with real clients, through its public API."`
 	Verify  verifyCmd  `cmd:"" help:"Fold the logs and the ledger and check every invariant, changing nothing."`

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/veltrix/cairn"
@@ -25,17 +26,20 @@ const retentionMin = cairn.LifetimeMax + claim.Memory + 5*time.Minute
 // at each sample, and trims to the newest sample that is old enough. After a
 // restart it begins anew, which keeps more, never less.
 type retention struct {
-	game  *game
+	store   eventlog.Store
+	shards  int
+	keep    time.Duration
+	settled func(context.Context) (map[int]eventlog.Offset, error) // what the ledger has
+	durable func() map[int]eventlog.Offset                         // what the leaderboard's checkpoint has
+	on      func() bool                                            // whether it is this process that trims; nil means always
+	log     *slog.Logger
+
 	heads map[eventlog.Name][]sample // oldest first
 }
 
 type sample struct {
 	at   time.Time
 	head eventlog.Offset
-}
-
-func newRetention(g *game) *retention {
-	return &retention{game: g, heads: map[eventlog.Name][]sample{}}
 }
 
 func (r *retention) run(ctx context.Context) error {
@@ -48,7 +52,7 @@ func (r *retention) run(ctx context.Context) error {
 		case now := <-tick.C:
 			// A failure is not the game's: the log only stays longer.
 			if err := r.sweep(ctx, now); err != nil && ctx.Err() == nil {
-				r.game.opts.log.Warn("can't trim the logs", "err", err)
+				r.log.Warn("can't trim the logs", "err", err)
 			}
 		}
 	}
@@ -56,13 +60,13 @@ func (r *retention) run(ctx context.Context) error {
 
 // sweep notes every head and trims what is old and not needed.
 func (r *retention) sweep(ctx context.Context, now time.Time) error {
-	settled, err := r.game.ledger.Settled(ctx)
+	settled, err := r.settled(ctx)
 	if err != nil {
 		return err
 	}
-	durable := r.game.boards.Durable()
-	for i := range r.game.opts.shards {
-		st, err := r.game.store.Status(ctx, eventlog.Shard(i))
+	durable := r.durable()
+	for i := range r.shards {
+		st, err := r.store.Status(ctx, eventlog.Shard(i))
 		if err != nil {
 			return err
 		}
@@ -78,7 +82,7 @@ func (r *retention) sweep(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	maps, err := r.game.store.Status(ctx, eventlog.Maps)
+	maps, err := r.store.Status(ctx, eventlog.Maps)
 	if err != nil {
 		return err
 	}
@@ -88,13 +92,16 @@ func (r *retention) sweep(ctx context.Context, now time.Time) error {
 // trim drops from a log what is older than the retention and stands before
 // needed.
 func (r *retention) trim(ctx context.Context, name eventlog.Name, now time.Time, needed eventlog.Offset) error {
-	st, err := r.game.store.Status(ctx, name)
+	st, err := r.store.Status(ctx, name)
 	if err != nil {
 		return err
 	}
+	if r.heads == nil {
+		r.heads = map[eventlog.Name][]sample{}
+	}
 	heads := append(r.heads[name], sample{now, st.Last})
 	var old eventlog.Offset
-	for len(heads) > 0 && now.Sub(heads[0].at) >= r.game.opts.retention {
+	for len(heads) > 0 && now.Sub(heads[0].at) >= r.keep {
 		old = heads[0].head
 		heads = heads[1:]
 	}
@@ -102,8 +109,8 @@ func (r *retention) trim(ctx context.Context, name eventlog.Name, now time.Time,
 	if needed.Less(old) {
 		old = needed
 	}
-	if old.IsZero() {
+	if old.IsZero() || r.on != nil && !r.on() {
 		return nil
 	}
-	return r.game.store.Trim(ctx, name, old)
+	return r.store.Trim(ctx, name, old)
 }

@@ -30,7 +30,7 @@ func TestRetention(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	r := newRetention(&game{store: store, opts: gameOptions{retention: time.Hour}})
+	r := &retention{store: store, keep: time.Hour}
 	start := time.Now()
 	at := func(epoch, seq uint64) eventlog.Offset { return eventlog.Offset{Epoch: epoch, Seq: seq} }
 	for _, step := range []struct {
@@ -78,7 +78,7 @@ func TestRetentionKeepsWhatOwnersNeed(t *testing.T) {
 		if got := g.boards.Durable()[0]; !needed.Less(got) {
 			t.Fatalf("the checkpoints cover %v, want more than %v", got, needed)
 		}
-		r := newRetention(g)
+		r := g.retention()
 		now := time.Now()
 		for _, at := range []time.Time{now, now.Add(2 * time.Hour)} {
 			if err := r.sweep(t.Context(), at); err != nil {

@@ -15,24 +15,21 @@ import (
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/load"
-	"github.com/veltrix/cairn/internal/server"
 )
 
 // shardsMax is how many shards' logs are provisioned.
 const shardsMax = 64
 
 type upCmd struct {
-	Listen     string        `help:"Players' address." default:"127.0.0.1:8080"`
+	edgeFlags
 	Admin      string        `help:"Operators' address: hunts, metrics, health, pprof." default:"127.0.0.1:8081"`
 	AdminToken string        `help:"Bearer token for operators; required when --admin is not on loopback." placeholder:"TOKEN"`
 	Data       string        `help:"Folder that holds everything: the log, the ledger and the keys." default:"cairn-data" type:"path"`
 	Hunt       string        `help:"Hunt to start (YAML or JSON); a known name resumes that hunt. Without it: the hunts there are, or a demo." placeholder:"FILE"`
 	Bots       int           `help:"Bots that play along." default:"12"`
 	Guests     bool          `help:"Let players sign themselves in." default:"true" negatable:""`
-	Origin     []string      `help:"Other origins whose pages may connect, such as https://play.example." placeholder:"URL"`
-	ClaimRate  float64       `help:"Claims a second that one player may send." default:"20"`
-	ClaimBurst int           `help:"Claims that one player may send at once." default:"50"`
 	Retention  time.Duration `help:"How long settled records stay in the log." default:"6h"`
+	logFlag
 	ledgerFlag
 }
 
@@ -58,8 +55,8 @@ func (u *upCmd) Run(p *program) error {
 	}
 	defer admin.Close()
 	g, err := openGame(p.ctx, gameOptions{
-		dir: u.Data, ledger: u.ledgerFlag, adminToken: u.AdminToken, guests: u.Guests, origins: u.Origin, shards: shardsMax, retention: u.Retention, log: p.log,
-		limits: server.Limits{PlayerClaims: server.Rate{PerSecond: u.ClaimRate, Burst: u.ClaimBurst}},
+		dir: u.Data, redis: u.logFlag, ledger: u.ledgerFlag, adminToken: u.AdminToken, guests: u.Guests, origins: u.Origin, shards: shardsMax, retention: u.Retention, log: p.log,
+		limits: u.limits(),
 	})
 	if err == nil {
 		if err = g.startHunt(p.ctx, hunt); err != nil {
@@ -96,21 +93,20 @@ func (u *upCmd) check() error {
 		return usagef("--bots: is %d; want 0 to 10000", u.Bots)
 	case u.Bots > 0 && !u.Guests:
 		return usagef("--bots: %d bots sign in as guests, which --no-guests forbids; want --bots 0", u.Bots)
-	case u.ClaimRate <= 0 || u.ClaimRate > 1e6:
-		return usagef("--claim-rate: is %v; want above 0, to 1000000", u.ClaimRate)
-	case u.ClaimBurst < 1 || u.ClaimBurst > 1_000_000:
-		return usagef("--claim-burst: is %d; want 1 to 1000000", u.ClaimBurst)
 	case u.Retention < retentionMin:
 		return usagef("--retention: is %v; want %v or more: a map may be open for an hour, and its holders are known ten minutes longer", u.Retention, retentionMin)
 	}
-	for _, o := range u.Origin {
-		if o != "*" && !strings.HasPrefix(o, "http://") && !strings.HasPrefix(o, "https://") {
-			return usagef("--origin: is %q; want * or a URL such as https://play.example", o)
-		}
+	if err := u.edgeFlags.check(); err != nil {
+		return err
 	}
-	host, _, err := net.SplitHostPort(u.Admin)
-	if err == nil && !isLoopback(host) && u.AdminToken == "" {
-		return usagef("--admin: %s can be reached from other machines; want --admin-token as well, such as %s", u.Admin, rand.Text())
+	return checkAdmin(u.Admin, u.AdminToken)
+}
+
+// checkAdmin refuses operators' listeners that anybody could reach.
+func checkAdmin(addr, token string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err == nil && !isLoopback(host) && token == "" {
+		return usagef("--admin: %s can be reached from other machines; want --admin-token as well, such as %s", addr, rand.Text())
 	}
 	return nil
 }

@@ -129,12 +129,16 @@ func (s *Server) getRewards(ctx context.Context, in *rewardsInput) (*rewardsOutp
 	if errors.Is(err, ledger.ErrBadCursor) {
 		return nil, badFields(Field{In: "query", Field: "cursor", Message: "is none that this server handed out"})
 	}
+	var balance cairn.Micro
+	if err == nil {
+		balance, err = s.rooms.Rewards.Balance(ctx, who.id)
+	}
+	if ledger.IsAway(err) {
+		s.opts.Log.Warn("no rewards", "err", err)
+		return nil, problem(http.StatusServiceUnavailable, "", "rewards can't be read now").with("Retry-After", "1")
+	}
 	if err != nil {
 		return nil, s.failed("rewards", err)
-	}
-	balance, err := s.rooms.Rewards.Balance(ctx, who.id)
-	if err != nil {
-		return nil, s.failed("balance", err)
 	}
 	out := &rewardsOutput{}
 	out.Body.Rewards, out.Body.Next, out.Body.Balance = make([]rewardEntry, 0, len(entries)), next, balance
