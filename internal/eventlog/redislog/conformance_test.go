@@ -25,9 +25,15 @@ func TestConformance(t *testing.T) {
 			return backend(t, node.URL(), Options{Ack: AckFsync, RingBytesMax: 1})
 		})
 	})
-	t.Run("cluster", func(t *testing.T) {
-		nodes := redistest.StartCluster(t, 3, 0)
-		logtest.Run(t, func(t *testing.T) logtest.Backend { return backend(t, clusterURL(nodes), Options{}) })
+	t.Run("cluster, replicas", func(t *testing.T) {
+		nodes := redistest.StartCluster(t, 3, 1, replicated...)
+		logtest.Run(t, func(t *testing.T) logtest.Backend {
+			b := backend(t, clusterURL(nodes), Options{})
+			if ack := b.Store.(*Store).Ack(); ack != AckReplicas {
+				t.Fatalf("ack mode %q, want replicas", ack)
+			}
+			return b
+		})
 	})
 }
 

@@ -17,7 +17,7 @@ const (
 	landed    fate = iota // done
 	missing               // the key does not exist, so nothing was done (NOMKSTREAM)
 	below                 // refused: the id is not above the stream's last
-	elsewhere             // not done here: another node has the slot, or is the primary
+	elsewhere             // not done here and now: another node has the slot, or will have, or this one starts
 	later                 // not done: Redis can't now
 	refused               // not done, and trying again will not help
 	changed               // not done: the stream is not as it was when it was watched
@@ -45,9 +45,9 @@ func fateOf(err error) fate {
 	msg := re.Error()
 	code, _, _ := strings.Cut(msg, " ")
 	switch code {
-	case "MOVED", "ASK", "READONLY":
+	case "MOVED", "ASK", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "LOADING":
 		return elsewhere
-	case "OOM", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "BUSY":
+	case "OOM", "NOREPLICAS", "MISCONF", "BUSY":
 		return later
 	case "UNBLOCKED": // a WAIT that ended with the primary's role
 		return unheard

@@ -1,6 +1,7 @@
 package redislog
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -74,7 +75,7 @@ func (s *Store) clientOption(addr string) rueidis.ClientOption {
 		ReadBufferEachConn:  64 << 10,
 		WriteBufferEachConn: 32 << 10,
 		RingScaleEachConn:   8,
-		ConnWriteTimeout:    10 * time.Second,
+		ConnWriteTimeout:    2 * s.opts.ReplyMax,
 		DialCtxFn:           s.dial,
 	}
 	o.Dialer.Timeout = time.Second
@@ -166,10 +167,9 @@ func (n *node) config(ctx context.Context, within time.Duration, name string) (s
 
 // connect finds out what the target is and checks its primaries.
 func (s *Store) connect(ctx context.Context) error {
-	given := s.opts.ReplyMax
-	if s.opts.ReplyMax == 0 {
-		s.opts.ReplyMax = time.Second
-	}
+	given := s.opts
+	s.opts.ReplyMax = cmp.Or(given.ReplyMax, time.Second)
+	s.opts.ResolveMax = cmp.Or(given.ResolveMax, 2*time.Second)
 	var first *node
 	var info map[string]string
 	var errs []error
@@ -191,7 +191,7 @@ func (s *Store) connect(ctx context.Context) error {
 		return errors.New("not a Cluster: want cluster-enabled yes in redis.conf, or a URL without ?cluster")
 	} else if on {
 		s.target.cluster = true
-		if err := s.clusterReplyMax(ctx, first, given); err != nil {
+		if err := s.clusterTimes(ctx, first, given); err != nil {
 			return err
 		}
 	}
@@ -225,10 +225,11 @@ func (s *Store) connect(ctx context.Context) error {
 	return nil
 }
 
-// clusterReplyMax bounds replies so that a primary that was paused until its
-// replica took over is not heard any more.
-func (s *Store) clusterReplyMax(ctx context.Context, n *node, given time.Duration) error {
-	if given != 0 {
+// clusterTimes sets what times a failover asks for, where none are given:
+// replies so short that a primary that was paused until its replica took over
+// is not heard any more, and patience until the replica has taken over.
+func (s *Store) clusterTimes(ctx context.Context, n *node, given Options) error {
+	if given.ReplyMax != 0 && given.ResolveMax != 0 {
 		return nil
 	}
 	v, err := n.config(ctx, s.opts.ReplyMax, "cluster-node-timeout")
@@ -239,7 +240,13 @@ func (s *Store) clusterReplyMax(ctx context.Context, n *node, given time.Duratio
 	if err != nil || ms <= 0 {
 		return fmt.Errorf("cluster-node-timeout is %.20q", v)
 	}
-	s.opts.ReplyMax = min(time.Duration(ms)*time.Millisecond/2, time.Second)
+	timeout := time.Duration(ms) * time.Millisecond
+	if given.ReplyMax == 0 {
+		s.opts.ReplyMax = min(timeout/2, time.Second)
+	}
+	if given.ResolveMax == 0 {
+		s.opts.ResolveMax = min(2*timeout+2*time.Second, 15*time.Second)
+	}
 	return nil
 }
 

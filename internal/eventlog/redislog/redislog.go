@@ -57,8 +57,9 @@ type Options struct {
 	ReplyMax time.Duration
 
 	// ResolveMax is how long a writer tries to learn what came of an append
-	// before it gives up with ErrUnknown; 0 means 2 s. Reads are tried again
-	// for as long.
+	// before it gives up with ErrUnknown. Reads are tried again for as long. 0
+	// means 2 s, and on a Cluster as long as a failover may take: twice
+	// cluster-node-timeout and 2 s more, at most 15 s.
 	ResolveMax time.Duration
 
 	MarkAfter time.Duration // how long a writer is idle before it appends a durable mark; 0 means 50 ms
@@ -76,9 +77,6 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Prefix == "" {
 		o.Prefix = "cairn"
-	}
-	if o.ResolveMax == 0 {
-		o.ResolveMax = 2 * time.Second
 	}
 	if o.MarkAfter == 0 {
 		o.MarkAfter = 50 * time.Millisecond

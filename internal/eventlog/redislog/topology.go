@@ -1,6 +1,7 @@
 package redislog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type topology struct {
 	single   string         // the node that has all, where there is no Cluster
 	owner    []string       // by slot, "" for nobody
 	replicas map[string]int // of each primary, those included that are down
+	minority bool           // who was asked reaches no majority of the primaries
 }
 
 // addr returns the primary of a log, or "".
@@ -67,6 +69,7 @@ func parseNodes(text, asked string) (*topology, error) {
 	t := &topology{owner: make([]string, slots), replicas: make(map[string]int)}
 	byID := make(map[string]string)
 	var of []string // the primary of each replica, by id
+	reached := 0
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) < 8 {
@@ -91,6 +94,9 @@ func parseNodes(text, asked string) (*topology, error) {
 			host, _, _ = net.SplitHostPort(asked)
 		}
 		addr = net.JoinHostPort(host, port)
+		if f[7] == "connected" && !slices.Contains(flags, "fail") && !slices.Contains(flags, "fail?") {
+			reached++
+		}
 		byID[f[0]] = addr
 		t.replicas[addr] = 0
 		for _, r := range f[8:] {
@@ -119,11 +125,13 @@ func parseNodes(text, asked string) (*topology, error) {
 	if len(t.replicas) == 0 {
 		return nil, errors.New("CLUSTER NODES: no node has a slot (redis-cli --cluster create makes a Cluster)")
 	}
+	t.minority = 2*reached <= len(t.replicas)
 	return t, nil
 }
 
-// look reads the topology anew, unless another call did while this one waited
-// or the newest is younger than stale.
+// look reads the topology anew, unless another call did while this one waited.
+// A node that is cut off from the others, or has just started, may tell what
+// was: it is believed only where all are.
 func (s *Store) look(ctx context.Context, had *topology) error {
 	s.refresh.Lock()
 	defer s.refresh.Unlock()
@@ -143,16 +151,25 @@ func (s *Store) look(ctx context.Context, had *topology) error {
 	}
 	ask = append(ask, s.target.addrs...)
 	var errs []error
+	var fallback *topology
 	for i, addr := range ask {
 		if slices.Contains(ask[:i], addr) {
 			continue
 		}
 		t, err := s.ask(ctx, addr)
-		if err == nil {
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+		case t.minority:
+			fallback = cmp.Or(fallback, t)
+		default:
 			s.topo.Store(t)
 			return nil
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+	}
+	if fallback != nil {
+		s.topo.Store(fallback)
+		return nil
 	}
 	return fmt.Errorf("no node answers: %w", errors.Join(errs...))
 }
