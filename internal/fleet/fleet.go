@@ -8,6 +8,8 @@
 // lock and no agreement.
 package fleet
 
+//go:generate npx --yes @bufbuild/buf@1.75.0 generate
+
 import (
 	"context"
 	"fmt"

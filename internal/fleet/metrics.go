@@ -112,3 +112,29 @@ func newClaimsMetrics(reg prometheus.Registerer, c *Claims) *claimsMetrics {
 		}),
 	}
 }
+
+type boardsMetrics struct {
+	retries     prometheus.Counter
+	unavailable prometheus.Counter
+	duration    prometheus.Histogram
+}
+
+func newBoardsMetrics(reg prometheus.Registerer) *boardsMetrics {
+	f := promauto.With(reg)
+	return &boardsMetrics{
+		retries: f.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_fleet_board_retries_total",
+			Help: "Times that a leaderboard process was asked because another had not answered.",
+		}),
+		unavailable: f.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_fleet_boards_unavailable_total",
+			Help: "Questions about standings that no leaderboard process answered.",
+		}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:                        "cairn_fleet_board_duration_seconds",
+			Help:                        "Time of one answer about standings from a leaderboard process, retries included.",
+			Buckets:                     prometheus.ExponentialBucketsRange(100e-6, 2, 16),
+			NativeHistogramBucketFactor: 1.1,
+		}),
+	}
+}

@@ -28,7 +28,7 @@ const (
 	pingWithin = 500 * time.Millisecond
 )
 
-// peers are the connections to claims processes: one to each, over HTTP/2
+// peers are the connections to processes of a role: one to each, over HTTP/2
 // without TLS, however many calls and streams it carries.
 type peers struct {
 	dial   DialFunc
@@ -53,10 +53,18 @@ func newPeers(dial DialFunc) *peers {
 
 func (p *peers) close() { p.base.CloseIdleConnections() }
 
-// to returns a client of the member's.
+// plain has nothing compressed: it is small, and the machines stand side by
+// side.
+var plain = connect.WithAcceptCompression("gzip", nil, nil)
+
+// to returns a client of the claims process at addr.
 func (p *peers) to(addr string) fleetpbconnect.OwnerClient {
-	// Nothing is compressed: it is small, and the machines stand side by side.
-	return fleetpbconnect.NewOwnerClient(p.client, "http://"+addr, connect.WithAcceptCompression("gzip", nil, nil))
+	return fleetpbconnect.NewOwnerClient(p.client, "http://"+addr, plain)
+}
+
+// boards returns a client of the leaderboard process at addr.
+func (p *peers) boards(addr string) fleetpbconnect.BoardsClient {
+	return fleetpbconnect.NewBoardsClient(p.client, "http://"+addr, plain)
 }
 
 // release asks a member for a shard.

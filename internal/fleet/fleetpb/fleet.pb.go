@@ -73,6 +73,298 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_fleet_proto_rawDescGZIP(), []int{0}
 }
 
+type BoardRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hunt          string                 `protobuf:"bytes,1,opt,name=hunt,proto3" json:"hunt,omitempty"`
+	Window        uint32                 `protobuf:"varint,2,opt,name=window,proto3" json:"window,omitempty"` // as package wire numbers them
+	Hour          int64                  `protobuf:"varint,3,opt,name=hour,proto3" json:"hour,omitempty"`
+	Region        string                 `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`       // a geohash prefix
+	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`        // rows from the top; without a player
+	Player        *string                `protobuf:"bytes,6,opt,name=player,proto3,oneof" json:"player,omitempty"` // asks for the rows around this player's
+	Around        uint32                 `protobuf:"varint,7,opt,name=around,proto3" json:"around,omitempty"`      // with a player: rows on each side
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BoardRequest) Reset() {
+	*x = BoardRequest{}
+	mi := &file_fleet_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BoardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BoardRequest) ProtoMessage() {}
+
+func (x *BoardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BoardRequest.ProtoReflect.Descriptor instead.
+func (*BoardRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *BoardRequest) GetHunt() string {
+	if x != nil {
+		return x.Hunt
+	}
+	return ""
+}
+
+func (x *BoardRequest) GetWindow() uint32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *BoardRequest) GetHour() int64 {
+	if x != nil {
+		return x.Hour
+	}
+	return 0
+}
+
+func (x *BoardRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *BoardRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *BoardRequest) GetPlayer() string {
+	if x != nil && x.Player != nil {
+		return *x.Player
+	}
+	return ""
+}
+
+func (x *BoardRequest) GetAround() uint32 {
+	if x != nil {
+		return x.Around
+	}
+	return 0
+}
+
+type BoardReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Board         []byte                 `protobuf:"bytes,1,opt,name=board,proto3" json:"board,omitempty"`               // a record of the standings log; empty: the player has no row
+	First         uint32                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`              // the rank of the first row; the others follow
+	LagUs         int64                  `protobuf:"varint,3,opt,name=lag_us,json=lagUs,proto3" json:"lag_us,omitempty"` // how old the standings are
+	Refused       *FieldError            `protobuf:"bytes,4,opt,name=refused,proto3" json:"refused,omitempty"`           // if it is set, nothing else is: there is no such board
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BoardReply) Reset() {
+	*x = BoardReply{}
+	mi := &file_fleet_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BoardReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BoardReply) ProtoMessage() {}
+
+func (x *BoardReply) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BoardReply.ProtoReflect.Descriptor instead.
+func (*BoardReply) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *BoardReply) GetBoard() []byte {
+	if x != nil {
+		return x.Board
+	}
+	return nil
+}
+
+func (x *BoardReply) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *BoardReply) GetLagUs() int64 {
+	if x != nil {
+		return x.LagUs
+	}
+	return 0
+}
+
+func (x *BoardReply) GetRefused() *FieldError {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+type FieldError struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldError) Reset() {
+	*x = FieldError{}
+	mi := &file_fleet_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldError) ProtoMessage() {}
+
+func (x *FieldError) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldError.ProtoReflect.Descriptor instead.
+func (*FieldError) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FieldError) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *FieldError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type CheckpointRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointRequest) Reset() {
+	*x = CheckpointRequest{}
+	mi := &file_fleet_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointRequest) ProtoMessage() {}
+
+func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{3}
+}
+
+type CheckpointChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointChunk) Reset() {
+	*x = CheckpointChunk{}
+	mi := &file_fleet_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointChunk) ProtoMessage() {}
+
+func (x *CheckpointChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointChunk.ProtoReflect.Descriptor instead.
+func (*CheckpointChunk) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CheckpointChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type Attempts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Attempts      []*Attempt             `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
@@ -82,7 +374,7 @@ type Attempts struct {
 
 func (x *Attempts) Reset() {
 	*x = Attempts{}
-	mi := &file_fleet_proto_msgTypes[0]
+	mi := &file_fleet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -94,7 +386,7 @@ func (x *Attempts) String() string {
 func (*Attempts) ProtoMessage() {}
 
 func (x *Attempts) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[0]
+	mi := &file_fleet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -107,7 +399,7 @@ func (x *Attempts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempts.ProtoReflect.Descriptor instead.
 func (*Attempts) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{0}
+	return file_fleet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Attempts) GetAttempts() []*Attempt {
@@ -136,7 +428,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_fleet_proto_msgTypes[1]
+	mi := &file_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -148,7 +440,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[1]
+	mi := &file_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -161,7 +453,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{1}
+	return file_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Attempt) GetId() uint64 {
@@ -250,7 +542,7 @@ type Answers struct {
 
 func (x *Answers) Reset() {
 	*x = Answers{}
-	mi := &file_fleet_proto_msgTypes[2]
+	mi := &file_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -262,7 +554,7 @@ func (x *Answers) String() string {
 func (*Answers) ProtoMessage() {}
 
 func (x *Answers) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[2]
+	mi := &file_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -275,7 +567,7 @@ func (x *Answers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answers.ProtoReflect.Descriptor instead.
 func (*Answers) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{2}
+	return file_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Answers) GetAnswers() []*Answer {
@@ -302,7 +594,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_fleet_proto_msgTypes[3]
+	mi := &file_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +606,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[3]
+	mi := &file_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +619,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{3}
+	return file_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -405,7 +697,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_fleet_proto_msgTypes[4]
+	mi := &file_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +709,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[4]
+	mi := &file_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +722,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{4}
+	return file_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -472,7 +764,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -484,7 +776,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -497,7 +789,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{5}
+	return file_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Claim) GetCell() uint64 {
@@ -573,7 +865,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +877,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +890,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{6}
+	return file_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReleaseRequest) GetShard() uint32 {
@@ -623,7 +915,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +927,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,14 +940,36 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{7}
+	return file_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x0ecairn.fleet.v1\"?\n" +
+	"\vfleet.proto\x12\x0ecairn.fleet.v1\"\xbc\x01\n" +
+	"\fBoardRequest\x12\x12\n" +
+	"\x04hunt\x18\x01 \x01(\tR\x04hunt\x12\x16\n" +
+	"\x06window\x18\x02 \x01(\rR\x06window\x12\x12\n" +
+	"\x04hour\x18\x03 \x01(\x03R\x04hour\x12\x16\n" +
+	"\x06region\x18\x04 \x01(\tR\x06region\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x1b\n" +
+	"\x06player\x18\x06 \x01(\tH\x00R\x06player\x88\x01\x01\x12\x16\n" +
+	"\x06around\x18\a \x01(\rR\x06aroundB\t\n" +
+	"\a_player\"\x85\x01\n" +
+	"\n" +
+	"BoardReply\x12\x14\n" +
+	"\x05board\x18\x01 \x01(\fR\x05board\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\rR\x05first\x12\x15\n" +
+	"\x06lag_us\x18\x03 \x01(\x03R\x05lagUs\x124\n" +
+	"\arefused\x18\x04 \x01(\v2\x1a.cairn.fleet.v1.FieldErrorR\arefused\"<\n" +
+	"\n" +
+	"FieldError\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x13\n" +
+	"\x11CheckpointRequest\"%\n" +
+	"\x0fCheckpointChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"?\n" +
 	"\bAttempts\x123\n" +
 	"\battempts\x18\x01 \x03(\v2\x17.cairn.fleet.v1.AttemptR\battempts\"\xff\x01\n" +
 	"\aAttempt\x12\x0e\n" +
@@ -708,7 +1022,11 @@ const file_fleet_proto_rawDesc = "" +
 	"\vREASON_FULL\x10\x032\x94\x01\n" +
 	"\x05Owner\x12?\n" +
 	"\x06Decide\x12\x18.cairn.fleet.v1.Attempts\x1a\x17.cairn.fleet.v1.Answers(\x010\x01\x12J\n" +
-	"\aRelease\x12\x1e.cairn.fleet.v1.ReleaseRequest\x1a\x1f.cairn.fleet.v1.ReleaseResponseB9Z7github.com/veltrix/cairn/internal/fleet/fleetpb;fleetpbb\x06proto3"
+	"\aRelease\x12\x1e.cairn.fleet.v1.ReleaseRequest\x1a\x1f.cairn.fleet.v1.ReleaseResponse2\x9f\x01\n" +
+	"\x06Boards\x12A\n" +
+	"\x05Board\x12\x1c.cairn.fleet.v1.BoardRequest\x1a\x1a.cairn.fleet.v1.BoardReply\x12R\n" +
+	"\n" +
+	"Checkpoint\x12!.cairn.fleet.v1.CheckpointRequest\x1a\x1f.cairn.fleet.v1.CheckpointChunk0\x01B9Z7github.com/veltrix/cairn/internal/fleet/fleetpb;fleetpbb\x06proto3"
 
 var (
 	file_fleet_proto_rawDescOnce sync.Once
@@ -723,33 +1041,43 @@ func file_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_fleet_proto_goTypes = []any{
-	(Reason)(0),             // 0: cairn.fleet.v1.Reason
-	(*Attempts)(nil),        // 1: cairn.fleet.v1.Attempts
-	(*Attempt)(nil),         // 2: cairn.fleet.v1.Attempt
-	(*Answers)(nil),         // 3: cairn.fleet.v1.Answers
-	(*Answer)(nil),          // 4: cairn.fleet.v1.Answer
-	(*Refusal)(nil),         // 5: cairn.fleet.v1.Refusal
-	(*Claim)(nil),           // 6: cairn.fleet.v1.Claim
-	(*ReleaseRequest)(nil),  // 7: cairn.fleet.v1.ReleaseRequest
-	(*ReleaseResponse)(nil), // 8: cairn.fleet.v1.ReleaseResponse
+	(Reason)(0),               // 0: cairn.fleet.v1.Reason
+	(*BoardRequest)(nil),      // 1: cairn.fleet.v1.BoardRequest
+	(*BoardReply)(nil),        // 2: cairn.fleet.v1.BoardReply
+	(*FieldError)(nil),        // 3: cairn.fleet.v1.FieldError
+	(*CheckpointRequest)(nil), // 4: cairn.fleet.v1.CheckpointRequest
+	(*CheckpointChunk)(nil),   // 5: cairn.fleet.v1.CheckpointChunk
+	(*Attempts)(nil),          // 6: cairn.fleet.v1.Attempts
+	(*Attempt)(nil),           // 7: cairn.fleet.v1.Attempt
+	(*Answers)(nil),           // 8: cairn.fleet.v1.Answers
+	(*Answer)(nil),            // 9: cairn.fleet.v1.Answer
+	(*Refusal)(nil),           // 10: cairn.fleet.v1.Refusal
+	(*Claim)(nil),             // 11: cairn.fleet.v1.Claim
+	(*ReleaseRequest)(nil),    // 12: cairn.fleet.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),   // 13: cairn.fleet.v1.ReleaseResponse
 }
 var file_fleet_proto_depIdxs = []int32{
-	2, // 0: cairn.fleet.v1.Attempts.attempts:type_name -> cairn.fleet.v1.Attempt
-	4, // 1: cairn.fleet.v1.Answers.answers:type_name -> cairn.fleet.v1.Answer
-	5, // 2: cairn.fleet.v1.Answer.refusal:type_name -> cairn.fleet.v1.Refusal
-	6, // 3: cairn.fleet.v1.Answer.claim:type_name -> cairn.fleet.v1.Claim
-	0, // 4: cairn.fleet.v1.Refusal.reason:type_name -> cairn.fleet.v1.Reason
-	1, // 5: cairn.fleet.v1.Owner.Decide:input_type -> cairn.fleet.v1.Attempts
-	7, // 6: cairn.fleet.v1.Owner.Release:input_type -> cairn.fleet.v1.ReleaseRequest
-	3, // 7: cairn.fleet.v1.Owner.Decide:output_type -> cairn.fleet.v1.Answers
-	8, // 8: cairn.fleet.v1.Owner.Release:output_type -> cairn.fleet.v1.ReleaseResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	3,  // 0: cairn.fleet.v1.BoardReply.refused:type_name -> cairn.fleet.v1.FieldError
+	7,  // 1: cairn.fleet.v1.Attempts.attempts:type_name -> cairn.fleet.v1.Attempt
+	9,  // 2: cairn.fleet.v1.Answers.answers:type_name -> cairn.fleet.v1.Answer
+	10, // 3: cairn.fleet.v1.Answer.refusal:type_name -> cairn.fleet.v1.Refusal
+	11, // 4: cairn.fleet.v1.Answer.claim:type_name -> cairn.fleet.v1.Claim
+	0,  // 5: cairn.fleet.v1.Refusal.reason:type_name -> cairn.fleet.v1.Reason
+	6,  // 6: cairn.fleet.v1.Owner.Decide:input_type -> cairn.fleet.v1.Attempts
+	12, // 7: cairn.fleet.v1.Owner.Release:input_type -> cairn.fleet.v1.ReleaseRequest
+	1,  // 8: cairn.fleet.v1.Boards.Board:input_type -> cairn.fleet.v1.BoardRequest
+	4,  // 9: cairn.fleet.v1.Boards.Checkpoint:input_type -> cairn.fleet.v1.CheckpointRequest
+	8,  // 10: cairn.fleet.v1.Owner.Decide:output_type -> cairn.fleet.v1.Answers
+	13, // 11: cairn.fleet.v1.Owner.Release:output_type -> cairn.fleet.v1.ReleaseResponse
+	2,  // 12: cairn.fleet.v1.Boards.Board:output_type -> cairn.fleet.v1.BoardReply
+	5,  // 13: cairn.fleet.v1.Boards.Checkpoint:output_type -> cairn.fleet.v1.CheckpointChunk
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -757,15 +1085,16 @@ func file_fleet_proto_init() {
 	if File_fleet_proto != nil {
 		return
 	}
+	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   13,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_fleet_proto_goTypes,
 		DependencyIndexes: file_fleet_proto_depIdxs,

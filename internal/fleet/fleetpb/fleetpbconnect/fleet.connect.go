@@ -23,6 +23,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// OwnerName is the fully-qualified name of the Owner service.
 	OwnerName = "cairn.fleet.v1.Owner"
+	// BoardsName is the fully-qualified name of the Boards service.
+	BoardsName = "cairn.fleet.v1.Boards"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -37,6 +39,10 @@ const (
 	OwnerDecideProcedure = "/cairn.fleet.v1.Owner/Decide"
 	// OwnerReleaseProcedure is the fully-qualified name of the Owner's Release RPC.
 	OwnerReleaseProcedure = "/cairn.fleet.v1.Owner/Release"
+	// BoardsBoardProcedure is the fully-qualified name of the Boards's Board RPC.
+	BoardsBoardProcedure = "/cairn.fleet.v1.Boards/Board"
+	// BoardsCheckpointProcedure is the fully-qualified name of the Boards's Checkpoint RPC.
+	BoardsCheckpointProcedure = "/cairn.fleet.v1.Boards/Checkpoint"
 )
 
 // OwnerClient is a client for the cairn.fleet.v1.Owner service.
@@ -153,4 +159,110 @@ func (UnimplementedOwnerHandler) Decide(context.Context, *connect.BidiStream[fle
 
 func (UnimplementedOwnerHandler) Release(context.Context, *fleetpb.ReleaseRequest) (*fleetpb.ReleaseResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("cairn.fleet.v1.Owner.Release is not implemented"))
+}
+
+// BoardsClient is a client for the cairn.fleet.v1.Boards service.
+type BoardsClient interface {
+	// Board answers one question about standings. CodeUnavailable: ask another.
+	Board(context.Context, *fleetpb.BoardRequest) (*fleetpb.BoardReply, error)
+	// Checkpoint sends the newest durable snapshot of the standings. NotFound:
+	// there is none yet.
+	Checkpoint(context.Context, *fleetpb.CheckpointRequest) (*connect.ServerStreamForClient[fleetpb.CheckpointChunk], error)
+}
+
+// NewBoardsClient constructs a client for the cairn.fleet.v1.Boards service. By default, it uses
+// the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
+// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
+// connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewBoardsClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) BoardsClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	boardsMethods := fleetpb.File_fleet_proto.Services().ByName("Boards").Methods()
+	return &boardsClient{
+		board: connect.NewClient[fleetpb.BoardRequest, fleetpb.BoardReply](
+			httpClient,
+			baseURL+BoardsBoardProcedure,
+			connect.WithSchema(boardsMethods.ByName("Board")),
+			connect.WithClientOptions(opts...),
+		),
+		checkpoint: connect.NewClient[fleetpb.CheckpointRequest, fleetpb.CheckpointChunk](
+			httpClient,
+			baseURL+BoardsCheckpointProcedure,
+			connect.WithSchema(boardsMethods.ByName("Checkpoint")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// boardsClient implements BoardsClient.
+type boardsClient struct {
+	board      *connect.Client[fleetpb.BoardRequest, fleetpb.BoardReply]
+	checkpoint *connect.Client[fleetpb.CheckpointRequest, fleetpb.CheckpointChunk]
+}
+
+// Board calls cairn.fleet.v1.Boards.Board.
+func (c *boardsClient) Board(ctx context.Context, req *fleetpb.BoardRequest) (*fleetpb.BoardReply, error) {
+	response, err := c.board.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Checkpoint calls cairn.fleet.v1.Boards.Checkpoint.
+func (c *boardsClient) Checkpoint(ctx context.Context, req *fleetpb.CheckpointRequest) (*connect.ServerStreamForClient[fleetpb.CheckpointChunk], error) {
+	return c.checkpoint.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// BoardsHandler is an implementation of the cairn.fleet.v1.Boards service.
+type BoardsHandler interface {
+	// Board answers one question about standings. CodeUnavailable: ask another.
+	Board(context.Context, *fleetpb.BoardRequest) (*fleetpb.BoardReply, error)
+	// Checkpoint sends the newest durable snapshot of the standings. NotFound:
+	// there is none yet.
+	Checkpoint(context.Context, *fleetpb.CheckpointRequest, *connect.ServerStream[fleetpb.CheckpointChunk]) error
+}
+
+// NewBoardsHandler builds an HTTP handler from the service implementation. It returns the path on
+// which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewBoardsHandler(svc BoardsHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	boardsMethods := fleetpb.File_fleet_proto.Services().ByName("Boards").Methods()
+	boardsBoardHandler := connect.NewUnaryHandlerSimple(
+		BoardsBoardProcedure,
+		svc.Board,
+		connect.WithSchema(boardsMethods.ByName("Board")),
+		connect.WithHandlerOptions(opts...),
+	)
+	boardsCheckpointHandler := connect.NewServerStreamHandlerSimple(
+		BoardsCheckpointProcedure,
+		svc.Checkpoint,
+		connect.WithSchema(boardsMethods.ByName("Checkpoint")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/cairn.fleet.v1.Boards/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case BoardsBoardProcedure:
+			boardsBoardHandler.ServeHTTP(w, r)
+		case BoardsCheckpointProcedure:
+			boardsCheckpointHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedBoardsHandler returns CodeUnimplemented from all methods.
+type UnimplementedBoardsHandler struct{}
+
+func (UnimplementedBoardsHandler) Board(context.Context, *fleetpb.BoardRequest) (*fleetpb.BoardReply, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("cairn.fleet.v1.Boards.Board is not implemented"))
+}
+
+func (UnimplementedBoardsHandler) Checkpoint(context.Context, *fleetpb.CheckpointRequest, *connect.ServerStream[fleetpb.CheckpointChunk]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("cairn.fleet.v1.Boards.Checkpoint is not implemented"))
 }
