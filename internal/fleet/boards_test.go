@@ -142,9 +142,10 @@ func TestBoards(t *testing.T) {
 			t.Errorf("around nobody: got %+v (%v), want neither", none, err)
 		}
 
-		first.src.err = &cairn.FieldError{Field: "region", Msg: "is too fine"}
+		fine := &cairn.FieldError{Field: "region", Msg: "is too fine"}
+		first.src.err = fine
 		var field *cairn.FieldError
-		if _, _, err := b.Standings(t.Context(), key, 2); !errors.As(err, &field) || *field != *first.src.err.(*cairn.FieldError) {
+		if _, _, err := b.Standings(t.Context(), key, 2); !errors.As(err, &field) || *field != *fine {
 			t.Errorf("got %v, want the error of the field", err)
 		}
 		first.src.err = errors.New("no memory")
@@ -193,6 +194,7 @@ func TestBoardsCheckpoint(t *testing.T) {
 		}
 		must(t, r.Close())
 
+		procs[2].src.checkpoint = make([]byte, 16<<20) // more than is under way at once
 		r, err = b.Checkpoint(t.Context())
 		must(t, err)
 		procs[2].host.kill()
