@@ -348,7 +348,7 @@ func TestMigration(t *testing.T) {
 // migrate moves the slot of a log, as redis-cli --cluster reshard does.
 func migrate(f *fleet, log eventlog.Name, from, to *redistest.Server) {
 	f.t.Helper()
-	slot := strconv.Itoa(slotOf(log))
+	slot := strconv.Itoa(slotOf(tagOf(log)))
 	host, port, _ := strings.Cut(to.Addr, ":")
 	to.Do(f.t, "CLUSTER", "SETSLOT", slot, "IMPORTING", nodeID(f.t, from))
 	from.Do(f.t, "CLUSTER", "SETSLOT", slot, "MIGRATING", nodeID(f.t, to))

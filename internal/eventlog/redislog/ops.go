@@ -59,7 +59,7 @@ func (s *Store) Details(ctx context.Context) ([]Detail, error) {
 	for _, name := range names {
 		d := Detail{Name: name, Node: s.topo.Load().addr(name)}
 		if s.target.cluster {
-			d.Slot = slotOf(name)
+			d.Slot = slotOf(tagOf(name))
 		}
 		if d.Status, err = s.Status(ctx, name); err != nil {
 			return nil, err

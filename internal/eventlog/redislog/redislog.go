@@ -190,17 +190,19 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// key returns the key of a log. All that belongs to a log is in it: what is
-// between the braces decides the slot.
-func (s *Store) key(log eventlog.Name) string { return s.opts.Prefix + ":{" + string(log) + "}:log" }
+// Key returns the key of a log under a prefix, see [Options]. It never changes.
+func Key(prefix string, log eventlog.Name) string { return prefix + ":{" + tagOf(log) + "}:log" }
+
+// key returns the key of a log. All that belongs to a log is in it.
+func (s *Store) key(log eventlog.Name) string { return Key(s.opts.Prefix, log) }
 
 // logOf returns the log whose key it is.
 func (s *Store) logOf(key string) (eventlog.Name, bool) {
-	name, ok := strings.CutPrefix(key, s.opts.Prefix+":{")
-	if ok {
-		name, ok = strings.CutSuffix(name, "}:log")
-	}
-	return eventlog.Name(name), ok && eventlog.ValidName(eventlog.Name(name)) == nil
+	tag, _ := strings.CutPrefix(key, s.opts.Prefix+":{")
+	tag, _ = strings.CutSuffix(tag, "}:log")
+	name, _, _ := strings.Cut(tag, ".")
+	log := eventlog.Name(name)
+	return log, eventlog.ValidName(log) == nil && s.key(log) == key
 }
 
 // enter checks what every call does: the store is open, ctx goes on, and the

@@ -14,26 +14,6 @@ import (
 	"github.com/veltrix/cairn/internal/eventlog"
 )
 
-// slots is how many hash slots a Cluster has.
-const slots = 1 << 14
-
-// slotOf returns the hash slot of a log: CRC16 (XMODEM) of what stands between
-// the braces of its key (Redis Cluster specification, "Hash tags").
-func slotOf(log eventlog.Name) int {
-	var crc uint16
-	for i := range len(log) {
-		crc ^= uint16(log[i]) << 8
-		for range 8 {
-			if crc&0x8000 != 0 {
-				crc = crc<<1 ^ 0x1021
-			} else {
-				crc <<= 1
-			}
-		}
-	}
-	return int(crc % slots)
-}
-
 // A topology is who has which slot. It never changes once it is published.
 type topology struct {
 	single   string         // the node that has all, where there is no Cluster
@@ -47,7 +27,7 @@ func (t *topology) addr(log eventlog.Name) string {
 	if t.owner == nil {
 		return t.single
 	}
-	return t.owner[slotOf(log)]
+	return t.owner[slotOf(tagOf(log))]
 }
 
 // primaries returns the nodes that have slots, sorted.
