@@ -30,7 +30,7 @@ var below = map[string][]string{
 	"internal/broadcast":                    {".", "internal/eventlog", "internal/wire"},
 	"internal/leaderboard":                  {".", "internal/eventlog", "internal/wire"},
 	"internal/ledger":                       {".", "internal/eventlog", "internal/wire"},
-	"internal/ledger/pgtest":                {},
+	"internal/ledger/pgtest":                {"internal/lab"},
 	"internal/fleet":                        {".", "internal/eventlog", "internal/wire", "internal/claim", "internal/fleet/fleetpb", "internal/fleet/fleetpb/fleetpbconnect"},
 	"internal/fleet/fleetpb":                {},
 	"internal/fleet/fleetpb/fleetpbconnect": {"internal/fleet/fleetpb"},

@@ -38,7 +38,7 @@ type PostgresOptions struct {
 // StartPostgres starts a server on a free port and waits until it answers. As
 // root, it runs as the user postgres, for PostgreSQL refuses root.
 func (l *Lab) StartPostgres(ctx context.Context, name string, opts PostgresOptions) (*Postgres, error) {
-	bin, err := PostgresBin(debian)
+	bin, err := postgresBin(debian)
 	if err != nil {
 		return nil, err
 	}
@@ -100,21 +100,28 @@ func (p *Postgres) Restart(ctx context.Context) error {
 	if err := p.Kill(); err != nil {
 		return err
 	}
-	if err := p.Process.start(); err != nil {
-		return err
-	}
-	var last error
-	err := p.until(ctx, "answered", func() (bool, error) {
-		// What a killed server started may not have ended yet, and then holds
-		// the shared memory of the one that ends now.
-		if !p.Running() && strings.Contains(p.Tail(3), "pre-existing shared memory block") {
-			time.Sleep(50 * time.Millisecond)
-			return false, p.Process.start()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		if err := p.Process.start(); err != nil {
+			return err
 		}
-		last = p.ensure(ctx)
-		return last == nil, nil
-	})
-	return errors.Join(err, last)
+		var last error
+		err := p.until(ctx, "answered", func() (bool, error) {
+			last = p.ensure(ctx)
+			return last == nil, nil
+		})
+		// What a killed server started may not have ended yet, and then it holds
+		// the memory that the next one wants.
+		memory := strings.Contains(p.Tail(3), "pre-existing shared memory block")
+		switch {
+		case err == nil:
+			return nil
+		case p.Running() || ctx.Err() != nil || !memory:
+			return errors.Join(err, last)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // ensure makes the database cairn, unless it is there.
@@ -156,9 +163,9 @@ func (p *Postgres) StopImmediately(ctx context.Context) error { return p.stop(ct
 // debian is where Debian keeps PostgreSQL's programs, off the PATH.
 const debian = "/usr/lib/postgresql"
 
-// PostgresBin returns the folder of PostgreSQL's programs: that on the PATH, or
+// postgresBin returns the folder of PostgreSQL's programs: that on the PATH, or
 // the newest below dir.
-func PostgresBin(dir string) (string, error) {
+func postgresBin(dir string) (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(path), nil
 	}
