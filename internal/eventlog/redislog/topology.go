@@ -45,12 +45,14 @@ func (t *topology) primaries() []string {
 
 // parseNodes reads the reply of CLUSTER NODES, in which asked may be without
 // an address. A line: id addr flags primary ping pong epoch link slot…
+// In RESP3 it is a verbatim string, whose first bytes say that it is text, and
+// would pass for the beginning of the first id.
 func parseNodes(text, asked string) (*topology, error) {
 	t := &topology{owner: make([]string, slots), replicas: make(map[string]int)}
 	byID := make(map[string]string)
 	var of []string // the primary of each replica, by id
 	reached := 0
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(strings.TrimPrefix(text, "txt:")) {
 		f := strings.Fields(line)
 		if len(f) < 8 {
 			continue

@@ -1,6 +1,7 @@
 package redislog
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
@@ -33,6 +34,15 @@ func TestParseNodes(t *testing.T) {
 	}
 	if top.minority {
 		t.Error("two of two primaries are reached: want a majority")
+	}
+	// Whichever primary comes first, its replica is known to be its own.
+	lines := strings.SplitAfter(strings.TrimSpace(nodesText)+"\n", "\n")
+	for range lines {
+		lines = append(lines[1:], lines[0])
+		verbatim, err := parseNodes("txt:"+strings.Join(lines, ""), "10.0.0.9:30001")
+		if err != nil || !maps.Equal(verbatim.replicas, top.replicas) {
+			t.Errorf("replicas %v, %v as RESP3 has it; want %v", verbatim.replicas, err, top.replicas)
+		}
 	}
 	cut, err := parseNodes(strings.Replace(nodesText, "2 connected 5461", "2 disconnected 5461", 1), "10.0.0.9:30001")
 	if err != nil || !cut.minority {
