@@ -20,6 +20,8 @@ const leadShard = 0
 const (
 	fencedMin = 50 * time.Millisecond
 	fencedMax = 500 * time.Millisecond
+
+	calmAfter = 10 * time.Second // without being fenced out, they begin anew
 )
 
 // A Leader finds out whether its process is the one of its role that is to
@@ -35,7 +37,8 @@ type Leader struct {
 
 	mu      sync.Mutex // of what follows
 	leads   bool
-	barred  bool // not to lead for now: it was fenced out
+	fenced  time.Time     // when it was fenced out last
+	pause   time.Duration // not to lead for so long since
 	changed chan struct{}
 }
 
@@ -104,23 +107,16 @@ func (l *Leader) Run(ctx context.Context, work func(context.Context) error) erro
 		<-ctx.Done()
 		return nil
 	}
-	pause := fencedMin
 	for {
 		if !l.awaitLead(ctx, true) {
 			return nil
 		}
-		began := time.Now()
 		err := l.lead(ctx, work)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, eventlog.ErrFenced):
-			if time.Since(began) > 10*fencedMax {
-				pause = fencedMin
-			}
-			l.opts.Log.Info("another works now; standing by", "role", l.role, "err", err)
-			l.bar(ctx, pause)
-			pause = min(2*pause, fencedMax)
+			l.Fenced()
 		case err != nil && !errors.Is(err, errDeposed):
 			return err
 		case err == nil:
@@ -169,20 +165,19 @@ func (l *Leader) awaitLead(ctx context.Context, want bool) bool {
 	return false
 }
 
-// bar has this process not lead for d.
-func (l *Leader) bar(ctx context.Context, d time.Duration) {
-	l.setBarred(true)
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-	l.setBarred(false)
-}
-
-func (l *Leader) setBarred(barred bool) {
+// Fenced says that another has fenced this process out of what whoever leads
+// writes. It does not lead for a moment, and then only if nobody else does.
+// Run says so by itself when work returns ErrFenced.
+func (l *Leader) Fenced() {
 	l.mu.Lock()
-	l.barred = barred
+	now := time.Now()
+	if now.Sub(l.fenced) > calmAfter {
+		l.pause = 0
+	}
+	l.pause = min(max(2*l.pause, fencedMin), fencedMax)
+	l.fenced = now
 	l.mu.Unlock()
+	l.opts.Log.Info("another works now; standing by", "role", l.role)
 	l.decide()
 }
 
@@ -208,7 +203,7 @@ func (l *Leader) decide() {
 
 // is reports whether this process leads. mu is held.
 func (l *Leader) is(state State) bool {
-	if state != Live || l.barred {
+	if state != Live || time.Since(l.fenced) < l.pause {
 		return false
 	}
 	members, _ := l.view.Members()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -36,12 +37,15 @@ func newMembership(reg Registry, role string, opts MemberOptions) (*membership, 
 }
 
 // run keeps the process a member until ctx ends, and has changed called at
-// first and whenever something about the members may be another.
+// first, whenever something about the members may be another, and from time to
+// time.
 func (m *membership) run(ctx context.Context, changed func([]Member)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { _ = m.view.Run(ctx) }) // returns nil
 	wg.Go(func() { m.heart.run(ctx) })
+	tick := time.NewTicker(m.opts.Timing.BeatEvery)
+	defer tick.Stop()
 	for ctx.Err() == nil {
 		members, next := m.view.Members()
 		m.count(members)
@@ -49,6 +53,7 @@ func (m *membership) run(ctx context.Context, changed func([]Member)) {
 		select {
 		case <-ctx.Done():
 		case <-next:
+		case <-tick.C:
 		}
 	}
 }

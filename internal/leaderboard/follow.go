@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -12,6 +13,12 @@ import (
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/wire"
+)
+
+// How often, and how far apart, a peer is asked for a checkpoint.
+const (
+	fetchTries = 10
+	fetchPause = 500 * time.Millisecond
 )
 
 // unpublishedMax bounds how many claims wait for their lag to be observed.
@@ -139,18 +146,84 @@ func (p *Projection) open(ctx context.Context, shards []int, genesis map[int][16
 	found = found[min(skip, len(found)-1):]
 	var errs []error
 	for _, s := range found {
-		followers, err := p.openAt(ctx, shards, genesis, &s)
+		followers, err := p.try(ctx, shards, genesis, &s)
 		if err == nil {
 			return s, followers, nil
 		}
-		err = fmt.Errorf("leaderboard: starting from %s: %w", s.what, err)
-		if !errors.Is(err, eventlog.ErrTrimmed) && !errors.Is(err, eventlog.ErrDiverged) && !errors.Is(err, errCheckpoint) {
+		if !passable(err) {
 			return start{}, nil, err
 		}
-		p.opts.Log.Warn("passing over a start", "err", err)
+		errs = append(errs, err)
+	}
+	if p.opts.Fetch != nil {
+		s, err := p.fetch(ctx)
+		if err == nil {
+			var followers map[int]eventlog.Follower
+			if followers, err = p.try(ctx, shards, genesis, &s); err == nil {
+				return s, followers, nil
+			}
+		}
 		errs = append(errs, err)
 	}
 	return start{}, nil, fmt.Errorf("leaderboard: no start that the logs still hold, a checkpoint must be brought back: %w", errors.Join(errs...))
+}
+
+// passable reports whether another start may do where one failed with err.
+func passable(err error) bool {
+	return errors.Is(err, eventlog.ErrTrimmed) || errors.Is(err, eventlog.ErrDiverged) || errors.Is(err, errCheckpoint)
+}
+
+// try is openAt, and says what came of it.
+func (p *Projection) try(ctx context.Context, shards []int, genesis map[int][16]byte, s *start) (map[int]eventlog.Follower, error) {
+	followers, err := p.openAt(ctx, shards, genesis, s)
+	if err != nil {
+		err = fmt.Errorf("leaderboard: starting from %s: %w", s.what, err)
+		if passable(err) {
+			p.opts.Log.Warn("passing over a start", "err", err)
+		}
+	}
+	return followers, err
+}
+
+// fetch gets a start from a peer. Peers may be starting, too: it tries for a
+// while.
+func (p *Projection) fetch(ctx context.Context) (s start, err error) {
+	for tries := range fetchTries {
+		if tries > 0 {
+			select {
+			case <-ctx.Done():
+				return s, ctx.Err()
+			case <-time.After(fetchPause):
+			}
+		}
+		if s, err = p.fetchOnce(ctx); err == nil {
+			return s, nil
+		}
+		p.opts.Log.Warn("can't fetch a checkpoint from a peer", "err", err)
+	}
+	return s, fmt.Errorf("leaderboard: a checkpoint from a peer: %w", err)
+}
+
+func (p *Projection) fetchOnce(ctx context.Context) (s start, err error) {
+	r, err := p.opts.Fetch(ctx)
+	if err != nil {
+		return s, err
+	}
+	b, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return s, err
+	}
+	if err := checkImage(b); err != nil {
+		return s, err
+	}
+	s.what = "a peer's checkpoint"
+	if s.fold, s.genesis, err = decodeFold(b, p.opts.rules()); err != nil {
+		return s, err
+	}
+	if p.files.path != "" {
+		p.save(s.offsets(), b)
+	}
+	return s, nil
 }
 
 func (p *Projection) openAt(ctx context.Context, shards []int, genesis map[int][16]byte, s *start) (_ map[int]eventlog.Follower, err error) {

@@ -9,6 +9,8 @@ package leaderboard
 import (
 	"context"
 	"errors"
+	"io"
+	"io/fs"
 	"log/slog"
 	"math"
 	"sync"
@@ -28,6 +30,21 @@ const (
 	RowsPublished = 100  // rows of a board in the standings log
 )
 
+// A Leader says which of several projections on one store publishes (a
+// fleet.Leader). Two may be told so at once, for a moment: the fence of the
+// standings log tells them apart.
+type Leader interface {
+	// Leads reports whether this one is to publish.
+	Leads() bool
+
+	// Changed returns a channel that is closed when Leads has another answer
+	// than when Changed was called.
+	Changed() <-chan struct{}
+
+	// Fenced says that this one was fenced out: another publishes.
+	Fenced()
+}
+
 // Options tunes a Projection. The zero value is ready for production, but for
 // Checkpoint.
 type Options struct {
@@ -39,9 +56,18 @@ type Options struct {
 
 	CheckpointEvery time.Duration // at most this often, at most a tenth of the time, and only when something changed; 0 means 10s
 	Publish         time.Duration // a board that changed is published at most so often; 0 means 20ms
-	Takeover        time.Duration // a standby takes over when claims went unpublished so long; 0 means 5s
+	Takeover        time.Duration // without Leader: a standby takes over when claims went unpublished so long; 0 means 5s
 	RegionDepth     int           // levels of regional boards below a hunt's own region, up to 4, and more if need be to reach cells of four characters; 0 means 2, negative none
 	RegionBytes     int           // bound of one such level in one window, roughly; over it, it is dropped and refused; 0 means 64 MiB
+
+	// Leader says when to publish. Nil means from when the projection has
+	// caught up until another fences it out, and again after Takeover.
+	Leader Leader
+
+	// Fetch gets the newest checkpoint of a peer, for a start from whose own
+	// checkpoints the logs can't be folded any more: they were trimmed. Nil
+	// means that there are no peers. What it returns is checked like a file.
+	Fetch func(context.Context) (io.ReadCloser, error)
 
 	// Shards names the shard logs to fold. Nil means all that the store has.
 	Shards []int
@@ -244,6 +270,15 @@ func (p *Projection) Lag() time.Duration {
 // of them can be started from. Empty until there are two. The map is the
 // caller's own.
 func (p *Projection) Durable() map[int]eventlog.Offset { return p.saved.durable() }
+
+// Checkpoint opens the newest checkpoint on disk, for a peer (Options.Fetch).
+// fs.ErrNotExist if there is none. A newer one may be written meanwhile.
+func (p *Projection) Checkpoint(context.Context) (io.ReadCloser, error) {
+	if p.files.path == "" {
+		return nil, fs.ErrNotExist
+	}
+	return p.files.fs.Open(p.files.path)
+}
 
 // sizes returns how many boards and players there are.
 func (p *Projection) sizes() (boards, players int) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,9 @@ const (
 
 // A publisher writes the boards that changed to the standings log. It opens
 // the log, and so fences out whoever published before, once the projection has
-// caught up. When it is fenced out itself it stands by: it keeps folding, and
+// caught up and Options.Leader says so.
+//
+// Without a Leader it stands by when it is fenced out: it keeps folding, and
 // takes over when claims have not been followed by a publication for
 // Options.Takeover. So two that follow one store do not fence each other in
 // turn, and need no agreement.
@@ -63,9 +66,14 @@ func (u *publisher) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		var changed <-chan struct{}
+		if u.p.opts.Leader != nil {
+			changed = u.p.opts.Leader.Changed()
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-changed:
 		case <-u.p.wake:
 		case <-timer.C:
 		case <-refresh.C:
@@ -74,6 +82,11 @@ func (u *publisher) run(ctx context.Context) error {
 		if u.p.Ready() != nil {
 			u.p.take(nil, nil) // what is of the past is not published
 			u.p.published()
+			continue
+		}
+		if u.p.opts.Leader != nil && !u.p.opts.Leader.Leads() {
+			u.close()
+			u.p.standBy()
 			continue
 		}
 		if u.standby {
@@ -133,6 +146,10 @@ func (u *publisher) failed(err error) (wait time.Duration, _ error) {
 		return 0, err
 	case errors.Is(err, eventlog.ErrFenced):
 		u.close()
+		if u.p.opts.Leader != nil {
+			u.p.opts.Leader.Fenced()
+			return 0, nil
+		}
 		u.standby, u.pending, u.polled, u.head = true, time.Time{}, time.Time{}, eventlog.Offset{}
 		u.p.opts.Log.Warn("another process publishes standings now: standing by", "err", err)
 		return u.p.opts.Takeover / 5, nil
@@ -306,12 +323,15 @@ func (p *Projection) published() {
 	p.live.taken = 0
 }
 
-// standBy says that claims folded so far are for another to publish.
+// standBy says that claims folded so far are for another to publish. Boards
+// that changed stay on the list: if that other ends now, nobody knows whether
+// it had published them.
 func (p *Projection) standBy() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.live.ats = p.live.ats[:0]
 	p.live.oldest, p.live.taken = 0, 0
+	p.fold.dirty = slices.DeleteFunc(p.fold.dirty, (*board).dropped)
 }
 
 // untake puts back what take took.
