@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -222,6 +224,18 @@ func (s *Store) connect(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", addr, err)
 		}
 	}
+	return s.checkGenesis(ctx)
+}
+
+// checkGenesis refuses a Redis without the logs that there were.
+func (s *Store) checkGenesis(ctx context.Context) error {
+	for _, log := range slices.Sorted(maps.Keys(s.opts.Genesis)) {
+		if _, err := s.ends(ctx, log); errors.Is(err, eventlog.ErrMissing) {
+			return fmt.Errorf("log %s: %w: this Redis does not have what there was: bring its data back, or begin anew with cairn log reset", log, err)
+		} else if err != nil {
+			return fmt.Errorf("log %s: %w", log, err)
+		}
+	}
 	return nil
 }
 
@@ -285,6 +299,21 @@ func (s *Store) check(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
+	if err := fit(info); err != nil {
+		return err
+	}
+	if err := s.checkAck(ctx, n); err != nil {
+		return err
+	}
+	if info["aof_enabled"] == "0" {
+		s.opts.Log.Warn("no append-only file: a restart of this node loses its logs", "node", n.addr, "mend", "CONFIG SET appendonly yes")
+	}
+	n.checked = true
+	return nil
+}
+
+// fit refuses, by the reply of INFO, a server that no log may be on.
+func fit(info map[string]string) error {
 	major, _, _ := strings.Cut(info["redis_version"], ".")
 	if v, _ := strconv.Atoi(major); v < 7 {
 		return fmt.Errorf("server is Redis %.20q, want 7.0 or newer: upgrade it", info["redis_version"])
@@ -292,29 +321,26 @@ func (s *Store) check(ctx context.Context, n *node) error {
 	if p := info["maxmemory_policy"]; p != "noeviction" {
 		return fmt.Errorf("maxmemory-policy is %.30q, want noeviction, for an evicted log is a lost one: CONFIG SET maxmemory-policy noeviction", p)
 	}
-	want := map[string]string{}
+	return nil
+}
+
+// checkAck refuses settings that the mode of acknowledgement can't rest on.
+func (s *Store) checkAck(ctx context.Context, n *node) error {
+	check := func(name string, ok func(string) bool, want, set string) error {
+		got, err := n.config(ctx, s.opts.ReplyMax, name)
+		if err == nil && !ok(got) {
+			err = fmt.Errorf("ack mode %s: %s is %.20q, want %s: CONFIG SET %s %s", s.ack, name, got, want, name, set)
+		}
+		return err
+	}
+	is := func(want string) func(string) bool { return func(got string) bool { return got == want } }
 	switch s.ack {
 	case AckFsync:
-		want["appendonly"], want["appendfsync"] = "yes", "always"
+		return errors.Join(check("appendonly", is("yes"), "yes", "yes"), check("appendfsync", is("always"), "always", "always"))
 	case AckReplicas:
-		want["min-replicas-to-write"] = ""
+		some := func(got string) bool { return got != "" && got != "0" }
+		return check("min-replicas-to-write", some, "1 or more", "1")
 	}
-	for name, value := range want {
-		got, err := n.config(ctx, s.opts.ReplyMax, name)
-		if err != nil {
-			return err
-		}
-		if value != "" && got != value {
-			return fmt.Errorf("ack mode fsync: %s is %.20q, want %s: CONFIG SET %s %s", name, got, value, name, value)
-		}
-		if value == "" && (got == "" || got == "0") {
-			return fmt.Errorf("ack mode replicas: %s is %.20q, want 1 or more: CONFIG SET %s 1", name, got, name)
-		}
-	}
-	if info["aof_enabled"] == "0" {
-		s.opts.Log.Warn("no append-only file: a restart of this node loses its logs", "node", n.addr, "mend", "CONFIG SET appendonly yes")
-	}
-	n.checked = true
 	return nil
 }
 

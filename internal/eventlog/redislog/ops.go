@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -26,15 +27,15 @@ func (s *Store) MaxClients(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("redislog: %w", err)
 		}
-		v, err := n.config(ctx, s.opts.ReplyMax, "maxclients")
+		info, err := n.info(ctx, s.opts.ReplyMax)
 		if err != nil {
 			return 0, fmt.Errorf("redislog: %s: %w", addr, err)
 		}
-		max, err := strconv.Atoi(v)
+		most, err := strconv.Atoi(info["maxclients"])
 		if err != nil {
-			return 0, fmt.Errorf("redislog: %s: maxclients is %.20q", addr, v)
+			return 0, fmt.Errorf("redislog: %s: maxclients is %.20q", addr, info["maxclients"])
 		}
-		least = min(least, max)
+		least = min(least, most)
 	}
 	return least, nil
 }
@@ -43,10 +44,11 @@ func (s *Store) MaxClients(ctx context.Context) (int, error) {
 type Detail struct {
 	eventlog.Status
 	Name    eventlog.Name
-	Node    string // HOST:PORT of the primary that has it
-	Slot    int    // of a Cluster; 0 on a single node
-	Entries int64  // of the stream, seals included
-	Bytes   int64  // of memory, as Redis estimates it
+	Node    string        // HOST:PORT of the primary that has it
+	Slot    int           // of a Cluster; 0 on a single node
+	Entries int64         // of the stream, seals included
+	Bytes   int64         // of memory, as Redis estimates it
+	Expires time.Duration // until a TTL deletes the log: none may have one (PERSIST); 0 if it has none
 }
 
 // Details returns a Detail of each log, by name.
@@ -65,13 +67,19 @@ func (s *Store) Details(ctx context.Context) ([]Detail, error) {
 			return nil, err
 		}
 		rs, err := s.read(ctx, name, func(b rueidis.Builder) rueidis.Commands {
-			return rueidis.Commands{b.Xlen().Key(s.key(name)).Build(), b.MemoryUsage().Key(s.key(name)).Build()}
+			key := s.key(name)
+			return rueidis.Commands{b.Xlen().Key(key).Build(), b.MemoryUsage().Key(key).Build(), b.Pttl().Key(key).Build()}
 		})
 		if err == nil {
 			d.Entries, err = rs[0].AsInt64()
 		}
 		if err == nil {
 			d.Bytes, err = rs[1].AsInt64()
+		}
+		var ms int64
+		if err == nil {
+			ms, err = rs[2].AsInt64()
+			d.Expires = max(time.Duration(ms)*time.Millisecond, 0)
 		}
 		if err != nil {
 			return nil, s.errorf(name, "%w", err)
@@ -98,7 +106,11 @@ func (s *Store) Reset(ctx context.Context) error {
 		}
 		if err != nil {
 			errs = append(errs, s.errorf(name, "%w", err))
+			continue
 		}
+		s.mu.Lock()
+		delete(s.pins, name)
+		s.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -61,6 +62,11 @@ type Options struct {
 	// means 2 s, and on a Cluster as long as a failover may take: twice
 	// cluster-node-timeout and 2 s more, at most 15 s.
 	ResolveMax time.Duration
+
+	// Genesis is the genesis of each log that is known from before, as
+	// [eventlog.Status] has it. Open refuses a Redis that lacks such a log or
+	// has another.
+	Genesis map[eventlog.Name][16]byte
 
 	MarkAfter time.Duration // how long a writer is idle before it appends a durable mark; 0 means 50 ms
 	PollEvery time.Duration // how often followers look for records; 0 means 5 ms
@@ -123,8 +129,8 @@ var _ eventlog.Store = (*Store)(nil)
 // Open connects to url, which is redis://[user[:password]@]host:port[,host:port…][/db][?cluster]
 // or the same with rediss:// for TLS, and checks what the logs need of every
 // primary: Redis 7.0, maxmemory-policy noeviction, what the mode of
-// acknowledgement rests on, and that no log has a TTL. An error names the
-// command that mends it.
+// acknowledgement rests on, that no log has a TTL, and that the logs are those
+// that Options.Genesis knows. An error names the command that mends it.
 func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := eventlog.ValidName(eventlog.Name(opts.Prefix)); err != nil {
@@ -145,6 +151,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.metrics = newMetrics(&s.conns)
+	maps.Copy(s.pins, opts.Genesis)
 	if err := s.connect(ctx); err != nil {
 		s.cancel()
 		s.closeNodes()
