@@ -27,6 +27,10 @@ const (
 // errChanged: EXEC did nothing, for the stream was touched since WATCH.
 var errChanged = errors.New("the stream changed in between")
 
+// An unfitError says what is wrong with a server, or a log, that an operator
+// must mend.
+type unfitError struct{ error }
+
 // fateOf tells what came of a command that was answered with err.
 func fateOf(err error) fate {
 	if err == nil {
@@ -37,6 +41,9 @@ func fateOf(err error) fate {
 	}
 	if errors.Is(err, errChanged) {
 		return changed
+	}
+	if _, ok := errors.AsType[unfitError](err); ok {
+		return refused
 	}
 	re, ok := rueidis.IsRedisErr(err)
 	if !ok {

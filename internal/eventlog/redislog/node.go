@@ -300,7 +300,7 @@ func (s *Store) check(ctx context.Context, n *node) error {
 		return err
 	}
 	if err := fit(info); err != nil {
-		return err
+		return unfitError{err}
 	}
 	if err := s.checkAck(ctx, n); err != nil {
 		return err
@@ -329,7 +329,7 @@ func (s *Store) checkAck(ctx context.Context, n *node) error {
 	check := func(name string, ok func(string) bool, want, set string) error {
 		got, err := n.config(ctx, s.opts.ReplyMax, name)
 		if err == nil && !ok(got) {
-			err = fmt.Errorf("ack mode %s: %s is %.20q, want %s: CONFIG SET %s %s", s.ack, name, got, want, name, set)
+			err = unfitError{fmt.Errorf("ack mode %s: %s is %.20q, want %s: CONFIG SET %s %s", s.ack, name, got, want, name, set)}
 		}
 		return err
 	}
@@ -374,7 +374,7 @@ func (s *Store) ttlError(log eventlog.Name, r rueidis.RedisResult) error {
 		return fmt.Errorf("PTTL: %w", err)
 	}
 	if ms >= 0 {
-		return fmt.Errorf("log %s expires in %v, and a log must not: PERSIST %s", log, time.Duration(ms)*time.Millisecond, s.key(log))
+		return unfitError{fmt.Errorf("log %s expires in %v, and a log must not: PERSIST %s", log, time.Duration(ms)*time.Millisecond, s.key(log))}
 	}
 	return nil
 }

@@ -1,0 +1,168 @@
+package redislog
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/veltrix/cairn/internal/eventlog"
+	"github.com/veltrix/cairn/internal/eventlog/redislog/redistest"
+)
+
+// TestExpired: a TTL that somebody set has run out. The writer from before is
+// not taken for the log's.
+func TestExpired(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	r.append("a")
+	node.Do(t, "PEXPIRE", r.key(), "1")
+	for {
+		if n, _ := node.Do(t, "EXISTS", r.key()).AsInt64(); n == 0 {
+			break
+		}
+	}
+	r.refuse("b", eventlog.ErrMissing)
+	if n, _ := node.Do(t, "EXISTS", r.key()).AsInt64(); n != 0 {
+		t.Error("R1: an append created the stream")
+	}
+}
+
+// TestMadeByHand: an XADD without NOMKSTREAM has made a stream where there was
+// none, and its id is below the writer's.
+func TestMadeByHand(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	r.append("a")
+	node.Do(t, "DEL", r.key())
+	node.Do(t, "XADD", r.key(), "0-1", "some", "field")
+	if o, err := r.w.Append(r.ctx, []byte("b"), eventlog.Offset{}); err == nil {
+		t.Errorf("R1: %v was acknowledged in a stream that is no log", o)
+	}
+	if n, _ := node.Do(t, "XLEN", r.key()).AsInt64(); n != 1 {
+		t.Errorf("the stream has %d entries, want the one of before", n)
+	}
+}
+
+// TestEmptied: the fence outlives the entries, but what an emptied stream is,
+// nobody can tell any more.
+func TestEmptied(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	r.append("a")
+	old := r.w
+	r.w = r.open(r.s)
+	node.Do(t, "XTRIM", r.key(), "MAXLEN", "0")
+	for _, w := range []eventlog.Writer{old, r.w} {
+		if o, err := w.Append(r.ctx, []byte("b"), eventlog.Offset{}); !errors.Is(err, eventlog.ErrMissing) {
+			t.Errorf("Append: %v, %v, want ErrMissing", o, err)
+		}
+	}
+}
+
+// TestFenceMoved: XSETID to the last possible id bricks the stream, and one to
+// a low id opens it to all that were fenced out: none of them gets in.
+func TestFenceMoved(t *testing.T) {
+	node := redistest.Start(t)
+	t.Run("up", func(t *testing.T) {
+		r := newRig(t, node, node.URL(), Options{MarkAfter: time.Hour, ResolveMax: 200 * time.Millisecond})
+		r.append("a")
+		node.Do(t, "XSETID", r.key(), "18446744073709551615-18446744073709551615")
+		if o, err := r.w.Append(r.ctx, []byte("b"), eventlog.Offset{}); err == nil {
+			t.Errorf("%v was acknowledged", o)
+		}
+		r.want("a")
+	})
+	t.Run("down", func(t *testing.T) {
+		r := newRig(t, node, node.URL(), quiet)
+		r.append("a")
+		old := r.w
+		r.w = r.open(r.s)
+		r.append("b")
+		for _, id := range []string{"2-1", "2-0"} { // the newest records, by hand
+			node.Do(t, "XDEL", r.key(), id)
+		}
+		node.Do(t, "XSETID", r.key(), "1-18446744073709551615")
+		if o, err := old.Append(r.ctx, []byte("late"), eventlog.Offset{}); !errors.Is(err, eventlog.ErrFenced) {
+			t.Errorf("a writer that was fenced out: %v, %v, want ErrFenced", o, err)
+		}
+		r.append("c") // and the owner puts back what is gone
+		r.want("a", "b", "c")
+	})
+}
+
+// TestEmptyRestart: a server without a file comes back with nothing. Nobody
+// begins the log anew.
+func TestEmptyRestart(t *testing.T) {
+	node := redistest.Start(t, "--appendonly", "no")
+	r := newRig(t, node, node.URL(), Options{MarkAfter: time.Hour, ResolveMax: 20 * time.Second})
+	f := r.follow(r.append("a"))
+	node.Kill()
+	node.Restart(t)
+	r.refuse("b", eventlog.ErrMissing)
+	r.fails(f, eventlog.ErrDiverged)
+	if n, _ := node.Do(t, "DBSIZE").AsInt64(); n != 0 {
+		t.Errorf("%d keys, want none", n)
+	}
+}
+
+// TestShortWait: one of two replicas lacks the record, and it could be the one
+// that is promoted.
+func TestShortWait(t *testing.T) {
+	node := redistest.Start(t, "--min-replicas-to-write", "1", "--repl-diskless-sync-delay", "0")
+	host, port, _ := net.SplitHostPort(node.Addr)
+	var replicas []*redistest.Server
+	for range 2 {
+		n := redistest.Start(t)
+		n.Do(t, "REPLICAOF", host, port)
+		replicas = append(replicas, n)
+	}
+	for until := time.Now().Add(time.Minute); ; {
+		info, _ := node.Do(t, "INFO", "replication").ToString()
+		if strings.Count(info, "state=online") == 2 {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("no two replicas: %s", info)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	r := newRig(t, node, node.URL(), Options{MarkAfter: time.Hour})
+	if r.s.Ack() != AckReplicas {
+		t.Fatalf("ack mode %q, want replicas", r.s.Ack())
+	}
+	r.append("a")
+	r.s.opts.ReplyMax, r.s.opts.ResolveMax = 200*time.Millisecond, 500*time.Millisecond
+	replicas[0].Pause()
+	r.refuse("b", eventlog.ErrUnknown)
+	if _, err := r.s.Open(r.ctx, "s00"); err == nil {
+		t.Error("Open: no error, though a replica lacks the fence")
+	}
+	r.s.opts.ReplyMax, r.s.opts.ResolveMax = 5*time.Second, 20*time.Second
+	go func() {
+		<-time.After(300 * time.Millisecond)
+		replicas[0].Continue()
+	}()
+	r.w = r.open(r.s) // waits until all have the fence, so all before it too
+	r.append("c")
+	r.want("a", "b", "c")
+}
+
+// TestReadOnly: the primary was made a replica, and comes back.
+func TestReadOnly(t *testing.T) {
+	node, other := redistest.Start(t), redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	r.append("a")
+	host, port, _ := net.SplitHostPort(other.Addr)
+	node.Do(t, "REPLICAOF", host, port) // it may lose all that it has
+	go func() {
+		<-time.After(100 * time.Millisecond)
+		node.Do(t, "REPLICAOF", "NO", "ONE")
+	}()
+	if o, err := r.w.Append(r.ctx, []byte("b"), eventlog.Offset{}); err == nil {
+		r.want("a", "b")
+	} else if !errors.Is(err, eventlog.ErrMissing) {
+		t.Errorf("Append: %v, %v, want it done, or ErrMissing", o, err)
+	}
+}
