@@ -33,7 +33,7 @@ build: ## builds bin/cairn
 	CGO_ENABLED=0 go build -trimpath -o bin/cairn ./cmd/cairn
 
 setup: ## installs what the checks need, as root on Debian; says what is missing elsewhere
-	@scripts/setup.sh go race browser node postgres
+	@scripts/setup.sh go race browser node postgres redis
 
 test: setup vet lint web-check test-go race ## all checks: what must pass before a commit lands
 
@@ -69,6 +69,12 @@ bench-game: ## the whole game at 2,000 claims/s for a minute, from both sides, i
 
 chaos: ## breaks a whole fleet under load, five times in each way, into bench/out/chaos.json; ARGS="-rounds 1"
 	go run ./bench/chaos $(ARGS)
+
+cluster: ## a Redis Cluster, PostgreSQL and all roles on this machine; ARGS="--claims 3" and the like (docs/cluster.md)
+	go run ./bench/cluster up $(ARGS)
+
+cluster-down: ## ends all that make cluster started, from anywhere, whatever became of it
+	go run ./bench/cluster down $(ARGS)
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	scripts/fuzz.sh $(FUZZTIME)

@@ -3,13 +3,14 @@
 # on Debian or Ubuntu lacks; elsewhere it says what is missing and how to get
 # it. It may be run again and again, and is quick when all is there.
 #
-#   scripts/setup.sh [go] [race] [browser] [node] [postgres] [words]
+#   scripts/setup.sh [go] [race] [browser] [node] [postgres] [redis] [words]
 #
 #   go       Go as go.mod asks for
 #   race     a C compiler, which the race detector's linking needs
 #   browser  Chromium and a font, for the tests of the page
 #   node     Node and npm, to build the page's bundle
 #   postgres PostgreSQL's server, which the tests of the ledger start and stop
+#   redis    Redis' server and redis-cli, which the tests of the logs start and stop
 #   words    the word lists that the cipher's words are chosen from
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -73,6 +74,11 @@ need_postgres() {
 		want postgresql -- "PostgreSQL's server, for the tests of the ledger (Debian: apt-get install postgresql)"
 }
 
+need_redis() {
+	{ have redis-server && have redis-cli; } ||
+		want redis-server redis-tools -- "Redis 7.0 or newer, for the tests of the logs (Debian: apt-get install redis-server redis-tools)"
+}
+
 need_words() {
 	[ -d /usr/share/dict/scowl ] || want scowl -- "SCOWL's word lists (Debian: apt-get install scowl)"
 }
@@ -87,9 +93,9 @@ apt_update() {
 
 for what in "${@:-go}"; do
 	case $what in
-	go | race | browser | node | postgres | words) "need_$what" ;;
+	go | race | browser | node | postgres | redis | words) "need_$what" ;;
 	*)
-		echo "setup: $what: want go, race, browser, node, postgres or words" >&2
+		echo "setup: $what: want go, race, browser, node, postgres, redis or words" >&2
 		exit 2
 		;;
 	esac
@@ -107,6 +113,15 @@ case " ${packages[*]} " in
 *" postgresql "*) # which would make a database and leave it running as a service
 	apt_install postgresql-common
 	sed -i 's/^#\{0,1\} *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	;;
+esac
+case " ${packages[*]} " in
+*" redis-server "*) # which would start as a service: Debian asks this file whether it may
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+		chmod +x /usr/sbin/policy-rc.d
+	fi
 	;;
 esac
 apt_install "${packages[@]}"
