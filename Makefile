@@ -21,7 +21,7 @@ PKG ?= ./...
 RACE ?= ./internal/... ./cmd/...
 FUZZTIME ?= 10s
 
-.PHONY: help up build test test-short test-go race vet lint fmt bench bench-rooms bench-game chaos fuzz web web-check generate setup clean
+.PHONY: help up build test test-short test-go race vet lint fmt bench bench-rooms bench-game cluster cluster-down chaos fuzz web web-check generate setup clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -33,6 +33,9 @@ type Spec struct {
 	ShardsMax int
 	// Hunts are created and started, each as YAML or JSON.
 	Hunts []string
+	// FirstGateway is the players' address of the first gateway; empty means a
+	// free port.
+	FirstGateway string
 	// Args are more flags of every process of a role.
 	Args map[string][]string
 }
@@ -94,15 +97,15 @@ func (l *Lab) StartFleet(ctx context.Context, spec Spec) (*Fleet, error) {
 	if err := stores.Wait(); err != nil {
 		return nil, err
 	}
-	init := []string{"log", "init", "--log", f.Redis.URL()}
+	f.Keys = filepath.Join(l.Dir, "keys.json")
+	init := []string{"log", "init", "--log", f.Redis.URL(), "--keys", f.Keys}
+	if spec.Ack != "" {
+		init = append(init, "--ack", spec.Ack)
+	}
 	if spec.ShardsMax > 0 {
 		init = append(init, "--shards-max", strconv.Itoa(spec.ShardsMax))
 	}
 	if _, err := f.Cairn(ctx, init...); err != nil {
-		return nil, err
-	}
-	var err error
-	if f.Keys, err = l.makeKeys(); err != nil {
 		return nil, err
 	}
 	if err := f.startRoles(ctx); err != nil {
@@ -149,7 +152,10 @@ func (f *Fleet) start(ctx context.Context, role string, n int) (*Role, error) {
 	case "generator", "claims":
 		args = append(args, "--keys", f.Keys)
 	case "gateway":
-		args = append(args, "--keys", f.Keys, "--ledger", f.Ledger.DSN())
+		args = append(args, "--keys", f.Keys, "--ledger", f.Ledger.DSN(), "--guests")
+		if n == 1 && f.spec.FirstGateway != "" {
+			args = append(args, "--listen", f.spec.FirstGateway)
+		}
 	case "leaderboard":
 		dir, err := f.Lab.folder(name)
 		if err != nil {

@@ -179,6 +179,16 @@ func (r *Role) get(ctx context.Context, path string) (int, []byte, error) {
 	return resp.StatusCode, body, err
 }
 
+// Get asks the role's operator's address, and returns the body. An answer other
+// than 2xx is an error.
+func (r *Role) Get(ctx context.Context, path string) ([]byte, error) {
+	status, body, err := r.get(ctx, path)
+	if err == nil && (status < 200 || status > 299) {
+		err = fmt.Errorf("lab: %s: %s: HTTP %d: %.200s", r.Name, path, status, body)
+	}
+	return body, err
+}
+
 // Ready reports whether the role says that it is ready, and if not, why.
 func (r *Role) Ready(ctx context.Context) (ok bool, why string) {
 	status, body, err := r.get(ctx, "/readyz")
@@ -205,12 +215,9 @@ func (r *Role) AwaitReady(ctx context.Context) error {
 
 // Metrics returns what the role measures, by name.
 func (r *Role) Metrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
-	status, body, err := r.get(ctx, "/metrics")
+	body, err := r.Get(ctx, "/metrics")
 	if err != nil {
 		return nil, err
-	}
-	if status != http.StatusOK {
-		return nil, fmt.Errorf("lab: %s: /metrics: HTTP %d", r.Name, status)
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	return parser.TextToMetricFamilies(strings.NewReader(string(body)))
