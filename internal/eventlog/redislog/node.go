@@ -70,6 +70,7 @@ func (s *Store) clientOption(addr string) rueidis.ClientOption {
 		DisableCache:        true,
 		AlwaysPipelining:    true,
 		PipelineMultiplex:   -1, // one connection
+		BlockingPoolCleanup: time.Minute,
 		ClientSetInfo:       rueidis.DisableClientSetInfo,
 		Username:            s.target.username,
 		Password:            s.target.password,

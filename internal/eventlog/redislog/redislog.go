@@ -46,7 +46,8 @@ type Options struct {
 
 	// Replicas is how many replicas a primary has at least, for AckReplicas:
 	// an append waits for as many even where Redis knows of fewer. 0 means as
-	// many as Redis knows, or ever knew while the store is open.
+	// many as Redis knows, those that are down included, and at least one; on a
+	// single node as many as it ever had while the store is open.
 	Replicas int
 
 	Cluster bool   // the URL is of a Cluster; else that is found out
@@ -166,9 +167,8 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 // Ack returns the mode in which appends to durable logs are acknowledged.
 func (s *Store) Ack() Ack { return s.ack }
 
-// Connections returns how many connections the store has open: one to each
-// node it uses, and one for each writer. One more comes and goes while a
-// writer resolves an outcome.
+// Connections returns how many connections the store has open, see
+// [ReadConnections].
 func (s *Store) Connections() int { return int(s.conns.Load()) }
 
 // Close implements [eventlog.Store]. Writers that are open append their last
