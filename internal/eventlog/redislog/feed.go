@@ -1,7 +1,6 @@
 package redislog
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -49,7 +48,7 @@ func (s *Store) feed(log eventlog.Name, last entry) (*feed, error) {
 	if f == nil {
 		f = &feed{
 			s: s, log: log, genesis: last.genesis,
-			pos: last.Offset, looked: time.Now(),
+			pos: last.Offset, looked: s.world.now(),
 			ring: []eventlog.Record{last.Record}, bytes: len(last.Body), durable: last.Mark,
 			changed: make(chan struct{}),
 		}
@@ -183,10 +182,10 @@ func (s *Store) pollNode(addr string, feeds []*feed) {
 		return
 	}
 	s.opts.Log.Warn("can't poll", "node", addr, "err", err)
-	ctx, cancel := context.WithTimeout(s.ctx, s.opts.ReplyMax)
+	ctx, cancel := s.world.within(s.ctx, s.opts.ReplyMax)
 	defer cancel()
 	_ = s.look(ctx, had)
-	_ = (&backoff{20 * time.Millisecond}).wait(ctx) // spare who is down
+	_ = (&backoff{s.world, 20 * time.Millisecond}).wait(ctx) // spare who is down
 }
 
 // lookEvery is how often a feed with nothing new compares the log's newest
@@ -198,7 +197,7 @@ func (s *Store) pollFeeds(addr string, feeds []*feed) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := s.world.now()
 	b := n.client.B()
 	cmds := make(rueidis.Commands, 0, 2*len(feeds))
 	for _, f := range feeds {
@@ -208,7 +207,7 @@ func (s *Store) pollFeeds(addr string, feeds []*feed) error {
 			cmds = append(cmds, b.Xrevrange().Key(key).End("+").Start("-").Count(2).Build())
 		}
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.opts.ReplyMax)
+	ctx, cancel := s.world.within(s.ctx, s.opts.ReplyMax)
 	defer cancel()
 	rs := n.client.DoMulti(ctx, cmds...)
 	for _, f := range feeds {
@@ -256,7 +255,7 @@ func (f *feed) took(list []entry) error {
 	if err != nil {
 		return f.s.blame(f.log, last.Offset, last.Chain, err)
 	}
-	f.pos, f.looked = pos, time.Now()
+	f.pos, f.looked = pos, f.s.world.now()
 	if len(list) > 0 {
 		f.add(list, anew)
 	}

@@ -83,26 +83,12 @@ func (w *follower) begin(last entry, behind []entry) error {
 // Next implements [eventlog.Follower].
 func (w *follower) Next(ctx context.Context) ([]eventlog.Record, eventlog.Offset, error) {
 	for {
-		if err := w.over(ctx); err != nil {
-			return nil, eventlog.Offset{}, err
-		}
-		recs, behind, changed, err := w.fromRing()
-		if err == nil && behind {
-			recs, err = w.fromRedis(ctx)
-		}
+		recs, changed, err := w.step(ctx)
 		if err != nil {
 			return nil, eventlog.Offset{}, w.errorf(err)
 		}
 		if len(recs) > 0 {
-			last := &recs[len(recs)-1]
-			w.at, w.chain, w.known = last.Offset, last.Chain, true
-			if w.durable.Less(last.Mark) {
-				w.durable = last.Mark
-			}
 			return recs, w.durable, nil
-		}
-		if behind {
-			continue
 		}
 		select {
 		case <-changed:
@@ -112,18 +98,36 @@ func (w *follower) Next(ctx context.Context) ([]eventlog.Record, eventlog.Offset
 	}
 }
 
+// step returns the records that there are behind the last one returned, or
+// what to wait for if there is none.
+func (w *follower) step(ctx context.Context) (recs []eventlog.Record, changed <-chan struct{}, err error) {
+	if err := w.over(ctx); err != nil {
+		return nil, nil, err
+	}
+	recs, behind, changed, err := w.fromRing()
+	if err == nil && behind {
+		recs, err = w.fromRedis(ctx)
+	}
+	if err != nil || len(recs) == 0 {
+		return nil, changed, err
+	}
+	last := &recs[len(recs)-1]
+	w.at, w.chain, w.known = last.Offset, last.Chain, true
+	if w.durable.Less(last.Mark) {
+		w.durable = last.Mark
+	}
+	return recs, nil, nil
+}
+
 // over returns why nothing is returned any more.
 func (w *follower) over(ctx context.Context) error {
 	w.s.mu.Lock()
 	closed := w.s.closed
 	w.s.mu.Unlock()
 	if closed || w.closed.Load() {
-		return w.errorf(eventlog.ErrClosed)
+		return eventlog.ErrClosed
 	}
-	if err := ctx.Err(); err != nil {
-		return w.errorf(err)
-	}
-	return nil
+	return ctx.Err()
 }
 
 // fromRing returns the feed's records behind the last one returned, or that

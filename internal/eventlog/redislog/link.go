@@ -44,7 +44,7 @@ func (l *link) end(err error) {
 // It does not end with the caller's context, for then nobody would know what
 // came of them.
 func (l *link) do(cmds ...rueidis.Completed) []rueidis.RedisResult {
-	ctx, cancel := context.WithTimeout(context.Background(), l.s.opts.ReplyMax)
+	ctx, cancel := l.s.world.within(context.Background(), l.s.opts.ReplyMax)
 	defer cancel()
 	return l.c.DoMulti(ctx, cmds...)
 }

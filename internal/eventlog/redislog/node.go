@@ -24,6 +24,7 @@ import (
 // more as writers lease.
 type node struct {
 	addr     string
+	world    world
 	replicas atomic.Int64 // the most it ever had, where there is no Cluster
 
 	mu      sync.Mutex // held while client is made
@@ -39,7 +40,7 @@ func (s *Store) node(ctx context.Context, addr string) (*node, error) {
 	s.mu.Lock()
 	n := s.nodes[addr]
 	if n == nil {
-		n = &node{addr: addr}
+		n = &node{addr: addr, world: s.world}
 		s.nodes[addr] = n
 	}
 	s.mu.Unlock()
@@ -51,7 +52,7 @@ func (s *Store) node(ctx context.Context, addr string) (*node, error) {
 	if err := errors.Join(ctx.Err(), s.ctx.Err()); err != nil {
 		return nil, err
 	}
-	c, err := rueidis.NewClient(s.clientOption(addr))
+	c, err := s.world.client(s.clientOption(addr))
 	if err != nil {
 		if c != nil {
 			c.Close()
@@ -136,7 +137,7 @@ func (s *Store) closeNodes() {
 
 // info returns the reply of INFO, by name, and notes how many replicas n has.
 func (n *node) info(ctx context.Context, within time.Duration) (map[string]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := n.world.within(ctx, within)
 	defer cancel()
 	text, err := n.client.Do(ctx, n.client.B().Info().Build()).ToString()
 	if err != nil {
@@ -159,7 +160,7 @@ func (n *node) info(ctx context.Context, within time.Duration) (map[string]strin
 
 // config returns a setting of n.
 func (n *node) config(ctx context.Context, within time.Duration, name string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := n.world.within(ctx, within)
 	defer cancel()
 	m, err := n.client.Do(ctx, n.client.B().ConfigGet().Parameter(name).Build()).AsStrMap()
 	if err != nil {
@@ -358,7 +359,7 @@ func (s *Store) checkTTL(ctx context.Context, n *node) error {
 	for _, log := range logs {
 		cmds = append(cmds, n.client.B().Pttl().Key(s.key(log)).Build())
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.ReplyMax)
+	ctx, cancel := s.world.within(ctx, s.opts.ReplyMax)
 	defer cancel()
 	for i, r := range n.client.DoMulti(ctx, cmds...) {
 		if err := s.ttlError(logs[i], r); err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/redis/rueidis"
 
@@ -27,9 +26,9 @@ func (s *Store) Open(ctx context.Context, log eventlog.Name) (eventlog.Writer, e
 	}
 	w := &writer{s: s, log: log}
 	rand.Read(w.nonce[:]) // never fails
-	within, cancel := context.WithTimeout(ctx, s.opts.ResolveMax)
+	within, cancel := s.world.within(ctx, s.opts.ResolveMax)
 	defer cancel()
-	for b := (backoff{}); ; {
+	for b := (backoff{world: s.world}); ; {
 		had := s.topo.Load()
 		err := w.takeOver(within)
 		if err == nil {
@@ -116,7 +115,7 @@ func (w *writer) takeOver(ctx context.Context) error {
 // share returns once replicas have the fence, where appends wait for them;
 // else it asks whether they do. mark is how far they had all before.
 func (w *writer) share(ctx context.Context, mark eventlog.Offset) error {
-	for b := (backoff{}); w.link.waits(w.volatile); {
+	for b := (backoff{world: w.s.world}); w.link.waits(w.volatile); {
 		err := w.link.wait(w.volatile)
 		if err == nil {
 			break
@@ -181,9 +180,9 @@ func (w *writer) markLater() {
 	if w.ended != nil || w.marked() {
 		return
 	}
-	after := max(w.s.opts.MarkAfter, time.Until(w.askAt))
+	after := max(w.s.opts.MarkAfter, w.askAt.Sub(w.s.world.now()))
 	if w.timer == nil {
-		w.timer = time.AfterFunc(after, w.markNow)
+		w.timer = w.s.world.after(after, w.markNow)
 		return
 	}
 	w.timer.Reset(after)

@@ -28,9 +28,9 @@ func (s *Store) checkedNode(ctx context.Context, log eventlog.Name) (*node, erro
 // The commands must be such that sending them twice does no harm. The results
 // have no error but of the kinds below, missing and refused.
 func (s *Store) read(ctx context.Context, log eventlog.Name, build func(b rueidis.Builder) rueidis.Commands) ([]rueidis.RedisResult, error) {
-	within, cancel := context.WithTimeout(ctx, s.opts.ResolveMax)
+	within, cancel := s.world.within(ctx, s.opts.ResolveMax)
 	defer cancel()
-	for b := (backoff{}); ; {
+	for b := (backoff{world: s.world}); ; {
 		had := s.topo.Load()
 		rs, err := s.readOnce(within, log, build)
 		if err == nil {
@@ -57,7 +57,7 @@ func (s *Store) readOnce(ctx context.Context, log eventlog.Name, build func(b ru
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.ReplyMax)
+	ctx, cancel := s.world.within(ctx, s.opts.ReplyMax)
 	defer cancel()
 	rs := n.client.DoMulti(ctx, build(n.client.B())...)
 	for _, r := range rs {
@@ -211,9 +211,9 @@ func (s *Store) provision(ctx context.Context, spec eventlog.Spec) error {
 		return fmt.Errorf("%w: the log with genesis %x is gone; to begin anew: cairn log reset", eventlog.ErrMissing, was)
 	}
 	e := newGenesis(spec.Volatile)
-	within, cancel := context.WithTimeout(ctx, s.opts.ResolveMax)
+	within, cancel := s.world.within(ctx, s.opts.ResolveMax)
 	defer cancel()
-	for b := (backoff{}); ; {
+	for b := (backoff{world: s.world}); ; {
 		had := s.topo.Load()
 		err := s.create(within, spec, &e)
 		if err == nil || fateOf(err) == refused {

@@ -107,6 +107,7 @@ type Store struct {
 	// Static after Open.
 	opts    Options
 	target  target
+	world   world
 	ack     Ack
 	metrics *metrics
 	ctx     context.Context // ends with Close
@@ -133,6 +134,17 @@ var _ eventlog.Store = (*Store)(nil)
 // acknowledgement rests on, that no log has a TTL, and that the logs are those
 // that Options.Genesis knows. An error names the command that mends it.
 func Open(ctx context.Context, url string, opts Options) (*Store, error) {
+	s, err := newStore(ctx, url, opts, realWorld{})
+	if err != nil {
+		return nil, err
+	}
+	s.inside.Go(s.poll)
+	s.inside.Go(s.keepTopology)
+	return s, nil
+}
+
+// newStore connects and checks, and starts nothing.
+func newStore(ctx context.Context, url string, opts Options, w world) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := eventlog.ValidName(eventlog.Name(opts.Prefix)); err != nil {
 		return nil, fmt.Errorf("redislog: prefix: %w", err)
@@ -145,6 +157,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	s := &Store{
 		opts:    opts,
 		target:  t,
+		world:   w,
 		nodes:   make(map[string]*node),
 		pins:    make(map[eventlog.Name][16]byte),
 		writers: make(map[*writer]struct{}),
@@ -159,8 +172,6 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("redislog: %s: %w", t.name(), err)
 	}
 	s.metrics.register(opts.Metrics)
-	s.inside.Go(s.poll)
-	s.inside.Go(s.keepTopology)
 	return s, nil
 }
 
@@ -266,7 +277,7 @@ func (s *Store) Logs(ctx context.Context) ([]eventlog.Name, error) {
 }
 
 func (s *Store) scan(ctx context.Context, c rueidis.Client) (names []eventlog.Name, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.opts.ResolveMax)
+	ctx, cancel := s.world.within(ctx, s.opts.ResolveMax)
 	defer cancel()
 	for cursor := uint64(0); ; {
 		e, err := c.Do(ctx, c.B().Scan().Cursor(cursor).Match(s.opts.Prefix+":{*}:log").Count(1000).Type("stream").Build()).AsScanEntry()
@@ -289,18 +300,14 @@ func (s *Store) errorf(log eventlog.Name, format string, args ...any) error {
 }
 
 // backoff waits a little longer each time, until ctx ends.
-type backoff struct{ next time.Duration }
+type backoff struct {
+	world world
+	next  time.Duration
+}
 
 func (b *backoff) wait(ctx context.Context) error {
 	b.next = min(max(2*b.next, 2*time.Millisecond), 100*time.Millisecond)
-	t := time.NewTimer(b.next)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return b.world.sleep(ctx, b.next)
 }
 
 // errElsewhere: no node is known to have the log's slot.

@@ -16,9 +16,9 @@ import (
 // (R6). maybe tells that e was sent and may be, or come to be, in the log: then
 // only the log's own word ends the doubt.
 func (w *writer) resolve(ctx context.Context, e *entry, maybe bool, cause error) error {
-	within, cancel := context.WithTimeout(ctx, w.s.opts.ResolveMax)
+	within, cancel := w.s.world.within(ctx, w.s.opts.ResolveMax)
 	defer cancel()
-	for b := (backoff{}); ; {
+	for b := (backoff{world: w.s.world}); ; {
 		if cause != nil {
 			w.drop(within, cause)
 		}

@@ -92,16 +92,16 @@ const (
 // it, though it is acknowledged without.
 func (w *writer) asks() bool {
 	l := w.link
-	return !w.volatile && !l.waits(w.volatile) && w.s.replicasOf(l.n) > 0 && !time.Now().Before(w.askAt)
+	return !w.volatile && !l.waits(w.volatile) && w.s.replicasOf(l.n) > 0 && !w.s.world.now().Before(w.askAt)
 }
 
 // heard notes what the replicas said when asked for all up to o.
 func (w *writer) heard(o eventlog.Offset, short error) {
 	if short != nil {
-		w.askAt = time.Now().Add(askAgain)
+		w.askAt = w.s.world.now().Add(askAgain)
 		return
 	}
-	w.askAt, w.safe = time.Now().Add(askEvery), o
+	w.askAt, w.safe = w.s.world.now().Add(askEvery), o
 }
 
 // settle has the replicas say whether they have all, where no append waited

@@ -157,7 +157,7 @@ func (s *Store) look(ctx context.Context, had *topology) error {
 }
 
 func (s *Store) ask(ctx context.Context, addr string) (*topology, error) {
-	ctx, cancel := context.WithTimeout(ctx, min(s.opts.ReplyMax, 500*time.Millisecond))
+	ctx, cancel := s.world.within(ctx, min(s.opts.ReplyMax, 500*time.Millisecond))
 	defer cancel()
 	n, err := s.node(ctx, addr)
 	if err != nil {

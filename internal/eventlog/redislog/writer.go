@@ -27,7 +27,7 @@ type writer struct {
 	link  *link      // nil after one that failed
 	last  eventlog.Record
 	ended error // why no append is taken any more
-	timer *time.Timer
+	timer timer
 
 	// Redis watches the stream for the link since it was seen to end with
 	// last: an append in MULTI is then done only if nothing touched the stream
@@ -56,7 +56,7 @@ func (w *writer) From() eventlog.Offset { return w.from }
 
 // Append implements [eventlog.Writer].
 func (w *writer) Append(ctx context.Context, body []byte, from eventlog.Offset) (eventlog.Offset, error) {
-	began := time.Now()
+	began := w.s.world.now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended != nil {
@@ -78,7 +78,7 @@ func (w *writer) Append(ctx context.Context, body []byte, from eventlog.Offset) 
 		return eventlog.Offset{}, w.errorf("%w", err)
 	}
 	w.markLater()
-	w.s.metrics.appended(w.volatile, len(body), time.Since(began))
+	w.s.metrics.appended(w.volatile, len(body), w.s.world.now().Sub(began))
 	return w.last.Offset, nil
 }
 
@@ -258,7 +258,7 @@ func (w *writer) Close() error {
 		return nil
 	}
 	if !w.marked() {
-		ctx, cancel := context.WithTimeout(w.s.ctx, w.s.opts.ReplyMax)
+		ctx, cancel := w.s.world.within(w.s.ctx, w.s.opts.ReplyMax)
 		w.settle()
 		w.mark(ctx)
 		cancel()
