@@ -235,6 +235,12 @@ func TestPrimaryKilled(t *testing.T) {
 		victim := f.primary("s00")
 		victim.Kill()
 		f.until("the replica has taken over", func() bool { return f.s.topo.Load().addr("s00") != victim.Addr })
+		// Who starts now must not take the mode for a weaker one.
+		s := mustOpen(t, clusterURL(nodes), f.s.opts)
+		if s.Ack() != AckReplicas {
+			t.Errorf("ack mode %q while a replica is away, want replicas", s.Ack())
+		}
+		s.Close()
 		victim.Restart(t) // as a replica: only then is anything acknowledged again
 		f.progress(20)
 	}
@@ -252,20 +258,28 @@ func rounds(n int) int {
 }
 
 // TestPrimaryPaused: SIGSTOP of a primary until its replica has taken over.
-// What it does when it goes on, nobody takes for granted.
+// What it does when it goes on, nobody takes for granted; and what it has
+// acknowledged that the replica lacks, the writers put back.
 func TestPrimaryPaused(t *testing.T) {
 	t.Parallel()
-	nodes := redistest.StartCluster(t, 3, 1, replicated...)
-	f := startFleet(t, nodes, Options{ReplyMax: time.Second})
-	for range rounds(2) {
-		victim := f.primary("s01")
-		victim.Pause()
-		f.until("the replica has taken over", func() bool { return f.s.topo.Load().addr("s01") != victim.Addr })
-		victim.Continue()
-		f.progress(20)
-	}
-	if lost := f.check(); lost > 0 {
-		t.Errorf("%d acknowledged records are lost", lost)
+	for _, ack := range []Ack{AckReplicas, AckPrimary} {
+		if ack == AckPrimary && testing.Short() {
+			continue
+		}
+		t.Run(string(ack), func(t *testing.T) {
+			nodes := redistest.StartCluster(t, 3, 1, replicated...)
+			f := startFleet(t, nodes, Options{Ack: ack, ReplyMax: time.Second})
+			for range rounds(2) {
+				victim := f.primary("s01")
+				victim.Pause()
+				f.until("the replica has taken over", func() bool { return f.s.topo.Load().addr("s01") != victim.Addr })
+				victim.Continue()
+				f.progress(20)
+			}
+			if lost := f.check(); lost > 0 {
+				t.Errorf("%d acknowledged records are lost", lost)
+			}
+		})
 	}
 }
 

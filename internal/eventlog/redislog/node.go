@@ -202,16 +202,18 @@ func (s *Store) connect(ctx context.Context) error {
 	if err := s.look(ctx, nil); err != nil {
 		return err
 	}
+	sets := false // min-replicas-to-write
 	for _, addr := range s.topo.Load().primaries() {
 		n, err := s.node(ctx, addr)
 		if err != nil {
 			return err
 		}
-		if _, err := n.info(ctx, s.opts.ReplyMax); err != nil {
+		if info, err = n.info(ctx, s.opts.ReplyMax); err != nil {
 			return err
 		}
+		sets = sets || info["min_slaves_good_slaves"] != "" // there only if it is set
 	}
-	if err := s.chooseAck(); err != nil {
+	if err := s.chooseAck(sets); err != nil {
 		return err
 	}
 	for _, addr := range s.topo.Load().primaries() {
@@ -266,11 +268,18 @@ func (s *Store) clusterTimes(ctx context.Context, n *node, given Options) error 
 	return nil
 }
 
-func (s *Store) chooseAck() error {
-	replicated := true
-	for _, addr := range s.topo.Load().primaries() {
-		n := s.nodes[addr]
-		replicated = replicated && s.replicasOf(n) > 0
+// chooseAck decides on the mode of acknowledgement. That one replica is away
+// just now must not make it a weaker one, so AckAuto goes by what there is
+// anywhere, and by what the nodes are set to.
+func (s *Store) chooseAck(sets bool) error {
+	t := s.topo.Load()
+	replicated, bare := t.spares || sets, ""
+	for _, addr := range t.primaries() {
+		if s.replicasOf(s.nodes[addr]) > 0 {
+			replicated = true
+		} else {
+			bare = addr
+		}
 	}
 	s.ack = s.opts.Ack
 	switch s.ack {
@@ -285,6 +294,9 @@ func (s *Store) chooseAck() error {
 	case AckPrimary, AckFsync:
 	default:
 		return fmt.Errorf("ack mode %.20q: want primary, replicas or fsync", string(s.ack))
+	}
+	if s.ack == AckReplicas && bare != "" {
+		s.opts.Log.Warn("a primary has no replica: nothing is acknowledged there until it has one", "node", bare)
 	}
 	return nil
 }

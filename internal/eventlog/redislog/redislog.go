@@ -34,7 +34,7 @@ type Ack string
 
 // The modes of acknowledgement.
 const (
-	AckAuto     Ack = ""         // AckReplicas where every primary has a replica, else AckPrimary
+	AckAuto     Ack = ""         // AckReplicas where there are replicas, or min-replicas-to-write is set, else AckPrimary
 	AckPrimary  Ack = "primary"  // the primary has it in memory: a failover can lose it
 	AckReplicas Ack = "replicas" // the primary and every replica that may be promoted have it in memory
 	AckFsync    Ack = "fsync"    // the primary has it on disk: wants appendonly yes and appendfsync always

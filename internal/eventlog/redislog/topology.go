@@ -19,6 +19,7 @@ type topology struct {
 	single   string         // the node that has all, where there is no Cluster
 	owner    []string       // by slot, "" for nobody
 	replicas map[string]int // of each primary, those included that are down
+	spares   bool           // there are replicas at all
 	minority bool           // who was asked reaches no majority of the primaries
 }
 
@@ -107,6 +108,7 @@ func parseNodes(text, asked string) (*topology, error) {
 	if len(t.replicas) == 0 {
 		return nil, errors.New("CLUSTER NODES: no node has a slot (redis-cli --cluster create makes a Cluster)")
 	}
+	t.spares = len(of) > 0
 	t.minority = 2*reached <= len(t.replicas)
 	return t, nil
 }
