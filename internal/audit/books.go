@@ -154,7 +154,7 @@ func (v *verifier) foldEntries(ctx context.Context) error {
 		v.report.Ledger.Behind += s.behind
 	}
 	byShard, byPlayer := map[int]account{}, map[cairn.PlayerID]account{}
-	ahead := map[int]*aheadRows{}
+	ahead, homeless := map[int]*someRows{}, map[int]*someRows{}
 	var unread int64
 	err := v.view.Rows(ctx, func(r *ledger.Row) error {
 		v.entries.Add(1)
@@ -167,10 +167,9 @@ func (v *verifier) foldEntries(ctx context.Context) error {
 		v.report.Ledger.Rewards += r.Reward
 		switch s := shards[r.Place.Shard]; {
 		case s != nil && s.sums.Offset.Less(offsetOf(r.Place)):
-			if ahead[s.id] == nil {
-				ahead[s.id] = &aheadRows{first: r.Place}
-			}
-			ahead[s.id].add(r.Place)
+			addRow(ahead, r.Place)
+		case s == nil:
+			addRow(homeless, r.Place)
 		case !v.earned(r, s):
 			unread++
 			v.claims[r.Hunt] += r.Reward
@@ -186,6 +185,9 @@ func (v *verifier) foldEntries(ctx context.Context) error {
 	for id, a := range ahead {
 		v.found.claim(eventlog.Shard(id), a.first, "from here on %d ledger entries stand behind what the ledger says it has settled, %v", a.n, v.settled[id].Offset)
 	}
+	for id, a := range homeless {
+		v.found.claim(eventlog.Shard(id), a.first, "from here on %d ledger entries name a shard that has no log", a.n)
+	}
 	v.shardSums(byShard)
 	if err := v.balances(ctx, byPlayer); err != nil {
 		return err
@@ -199,31 +201,33 @@ func (v *verifier) foldEntries(ctx context.Context) error {
 
 func offsetOf(p cairn.Place) eventlog.Offset { return eventlog.Offset{Epoch: p.Epoch, Seq: p.Seq} }
 
-// aheadRows are a shard's entries behind its settled offset: one violation,
-// however many there are.
-type aheadRows struct {
+// someRows are entries of a shard that are wrong in the same way: one
+// violation, however many there are.
+type someRows struct {
 	n     int
 	first cairn.Place
 }
 
-func (a *aheadRows) add(p cairn.Place) {
+func addRow(rows map[int]*someRows, p cairn.Place) {
+	a := rows[p.Shard]
+	if a == nil {
+		a = &someRows{first: p}
+		rows[p.Shard] = a
+	}
 	a.n++
-	if offsetOf(p).Less(offsetOf(a.first)) || offsetOf(p) == offsetOf(a.first) && p.Index < a.first.Index {
+	if comparePlaces(p, a.first) < 0 {
 		a.first = p
 	}
 }
 
 // earned checks that an entry pays a claim, and reports whether that could be
-// told. s is the shard that it names, or nil.
+// told. s is the shard that it names.
 func (v *verifier) earned(r *ledger.Row, s *shardState) bool {
 	log := eventlog.Shard(r.Place.Shard)
 	if r.State != ledger.Settled && r.State != ledger.Paid {
 		v.found.claim(log, r.Place, "ledger entry of tile %s is in state %q", r.TileRef, r.State)
 	}
 	switch {
-	case s == nil:
-		v.found.claim(log, r.Place, "ledger entry of tile %s names a shard that has no log", r.TileRef)
-		return true
 	case v.isClaimed(r.TileRef):
 		return true // and was compared with its claim
 	case !s.covers(offsetOf(r.Place)):

@@ -99,7 +99,25 @@ func newWorld(t testing.TB) *world {
 	w.play(store)
 	w.append(store, eventlog.Standings, wire.AppendBoard(nil, &wire.Board{BoardKey: wire.BoardKey{Hunt: name}}))
 	w.settle(store)
+	w.atRest()
 	return w
+}
+
+// atRest waits until the ledger's file has all that is in its write-ahead log.
+// A connection whose context ended is closed a moment after the ledger.
+func (w *world) atRest() {
+	w.t.Helper()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-poll.C {
+		_, err := os.Stat(w.ledger() + "-wal")
+		if os.IsNotExist(err) {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("the ledger's write-ahead log is still there: %v", err)
+		}
+	}
 }
 
 // copy returns a world of its own with the same folder.

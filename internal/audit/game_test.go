@@ -22,20 +22,7 @@ import (
 func TestGame(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir()}
 	store := w.openLogs()
-	specs := []eventlog.Spec{{Name: eventlog.Maps}, {Name: eventlog.Control}, {Name: eventlog.Standings, Volatile: true}}
-	for i := range shards {
-		specs = append(specs, eventlog.Spec{Name: eventlog.Shard(i)})
-	}
-	check(t, store.Provision(t.Context(), specs...))
-	world := cairn.Cell(0)
-	for name, h := range map[cairn.HuntID]cairn.Hunt{
-		"fast":  {TilesPerMap: 100, Tick: cairn.Duration(100 * time.Millisecond), Lifetime: cairn.Duration(time.Second), Reward: cairn.Reward{Min: 1, Max: 50, Budget: 1_000_000}},
-		"broke": {TilesPerMap: 50, Tick: cairn.Duration(200 * time.Millisecond), Lifetime: cairn.Duration(400 * time.Millisecond), Reward: cairn.Reward{Min: 10, Max: 100, Budget: 2000}},
-	} {
-		h.Name, h.Region, h.Mask, h.Shards = name, cairn.Region{Geohash: &world}, cairn.MaskNone, shards
-		h = h.WithDefaults()
-		w.change(store, cairn.Change{Hunt: name, Create: &h}, cairn.Change{Hunt: name, State: cairn.Live})
-	}
+	w.begin(store)
 	var won int64
 	for generation := range 2 {
 		won += w.game(store, int64(1200+600*generation))
@@ -47,21 +34,56 @@ func TestGame(t *testing.T) {
 	}
 }
 
+// begin provisions the logs and makes two hunts live: one with plenty, and one
+// that soon has nothing left to give.
+func (w *world) begin(store eventlog.Store) {
+	w.t.Helper()
+	specs := []eventlog.Spec{{Name: eventlog.Maps}, {Name: eventlog.Control}, {Name: eventlog.Standings, Volatile: true}}
+	for i := range shards {
+		specs = append(specs, eventlog.Spec{Name: eventlog.Shard(i)})
+	}
+	check(w.t, store.Provision(w.t.Context(), specs...))
+	world := cairn.Cell(0)
+	for name, h := range map[cairn.HuntID]cairn.Hunt{
+		"fast":  {TilesPerMap: 100, Tick: cairn.Duration(100 * time.Millisecond), Lifetime: cairn.Duration(time.Second), Reward: cairn.Reward{Min: 1, Max: 50, Budget: 1_000_000}},
+		"broke": {TilesPerMap: 50, Tick: cairn.Duration(200 * time.Millisecond), Lifetime: cairn.Duration(400 * time.Millisecond), Reward: cairn.Reward{Min: 10, Max: 100, Budget: 2000}},
+	} {
+		h.Name, h.Region, h.Mask, h.Shards = name, cairn.Region{Geohash: &world}, cairn.MaskNone, shards
+		h = h.WithDefaults()
+		w.change(store, cairn.Change{Hunt: name, Create: &h}, cairn.Change{Hunt: name, State: cairn.Live})
+	}
+}
+
 // game runs all rooms until enough claims were won, and a verification found
 // them, and returns how many.
 func (w *world) game(store eventlog.Store, enough int64) (won int64) {
 	t := w.t
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	led, err := ledger.Open(ctx, "sqlite:"+w.ledger(), ledger.Options{})
+	led, claims, end := w.rooms(ctx, store)
+	defer end()
+	check(t, w.players(ctx, store, claims, func(n int64) bool {
+		won = n
+		return n < enough
+	}))
+	r, err := Verify(ctx, store, led, Options{})
 	check(t, err)
-	defer led.Close()
-	claims := claim.New(store, puzzle.New([32]byte{1}), claim.Options{Shards: shards})
+	if !r.OK || r.Claims < won {
+		t.Errorf("while the game runs, with %d won in this generation:\n%s", won, r)
+	}
+	return won
+}
+
+// rooms runs all rooms on store until end is called.
+func (w *world) rooms(ctx context.Context, store eventlog.Store) (led *ledger.Ledger, claims *claim.Service, end func()) {
+	t := w.t
+	led, err := ledger.Open(ctx, w.ledgerDSN(), ledger.Options{})
+	check(t, err)
+	ctx, cancel := context.WithCancel(ctx)
+	claims = claim.New(store, puzzle.New([32]byte{1}), claim.Options{Shards: shards})
 	generator := mapgen.New(store, [32]byte{2}, mapgen.Options{})
 	board := leaderboard.New(store, leaderboard.Options{})
 	var rooms sync.WaitGroup
-	defer rooms.Wait()
-	defer cancel()
 	for _, run := range []func(context.Context) error{
 		claims.Run, generator.Run, board.Run, func(ctx context.Context) error { return led.Run(ctx, store) },
 	} {
@@ -71,38 +93,45 @@ func (w *world) game(store eventlog.Store, enough int64) (won int64) {
 			}
 		})
 	}
-	won = w.players(ctx, store, claims, enough)
-	r, err := Verify(ctx, store, led, Options{})
-	check(t, err)
-	if !r.OK || r.Claims < won {
-		t.Errorf("while the game runs, with %d won in this generation:\n%s", won, r)
+	return led, claims, func() {
+		cancel()
+		rooms.Wait()
+		check(t, led.Close())
 	}
-	return won
 }
 
-// players claim every tile of each map as it opens, two for each.
-func (w *world) players(ctx context.Context, store eventlog.Store, claims *claim.Service, enough int64) (won int64) {
+// players claim every tile of each map as it opens, two for each, while more
+// says so of how many were won.
+func (w *world) players(ctx context.Context, store eventlog.Store, claims *claim.Service, more func(won int64) bool) error {
 	st, err := store.Status(ctx, eventlog.Maps)
-	check(w.t, err)
+	if err != nil {
+		return err
+	}
 	f, err := store.Follow(ctx, eventlog.Maps, st.Last)
-	check(w.t, err)
+	if err != nil {
+		return err
+	}
 	defer f.Close()
-	var fold wire.MapFold
-	for won < enough {
+	fold := wire.MapFold{Trimmed: true} // the first may have begun before
+	for won := int64(0); more(won); {
 		recs, _, err := f.Next(ctx)
-		check(w.t, err)
+		if err != nil {
+			return err
+		}
 		for i := range recs {
 			if recs[i].Kind != eventlog.Data {
 				continue
 			}
 			m, err := fold.Apply(recs[i].Body)
-			check(w.t, err)
+			if err != nil {
+				return err
+			}
 			if m != nil {
 				won += w.race(ctx, claims, m)
 			}
 		}
 	}
-	return won
+	return nil
 }
 
 func (w *world) race(ctx context.Context, claims *claim.Service, m *cairn.Map) (won int64) {

@@ -31,7 +31,7 @@ type reader struct {
 	fenced   bool // nonce is known
 	records  int64
 	holes    int             // how often records were trimmed between two that were read
-	fact     eventlog.Offset // the record read last that is no durable mark
+	fact     eventlog.Offset // the Data record read last: what else there is, a failover may take
 	durable  eventlog.Offset // the highest durable mark heard of
 	damaged  bool            // reading ended early, behind at
 	matched  bool            // known was met, or is where the log begins
@@ -205,7 +205,7 @@ func (r *reader) check(x *eventlog.Record) {
 		bad("its durable mark %v or from %v is not before it", x.Mark, x.From)
 	}
 	r.at, r.chained = position{x.Offset, x.Chain}, true
-	if x.Kind != eventlog.Mark {
+	if x.Kind == eventlog.Data {
 		r.fact = x.Offset
 	}
 	if x.Offset == r.known.offset {
