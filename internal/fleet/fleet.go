@@ -43,8 +43,9 @@ type Member struct {
 // Members that have never beaten, or long ago, do not exist; losing all of a
 // registry's memory costs no more than one lease's time.
 type Registry interface {
-	// Beat makes m a member, or renews its lease, for ttl from now.
-	Beat(ctx context.Context, role string, m Member, ttl time.Duration) error
+	// Beat makes m a member, or renews its lease, for ttl from now. It reports
+	// whether there was a lease of that name to renew.
+	Beat(ctx context.Context, role string, m Member, ttl time.Duration) (renewed bool, err error)
 
 	// Members returns all members of a role whose leases run.
 	Members(ctx context.Context, role string) ([]Member, error)

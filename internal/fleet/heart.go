@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ type heart struct {
 	self   Member                // Name, Life and Addr
 	look   func() (State, []int) // what the next beat says: the state, and the shards that are served
 	lapsed func(context.Context) // called before a lease that had run out is renewed; nil does nothing
+	forgot func()                // called when the registry lacks this process, whose lease runs
 	missed prometheus.Counter
 	now    chan struct{} // capacity 1: beat now
 
@@ -83,18 +85,26 @@ func (h *heart) run(ctx context.Context) {
 // what others have taken meanwhile: a process that was paused must not be
 // believed while it believes what it believed before.
 func (h *heart) beat(ctx context.Context) {
+	if h.lapsed != nil && !h.runs() {
+		// A log that does not answer must not keep the process from the rest.
+		ask, cancel := context.WithTimeout(ctx, h.timing.TTL/2)
+		h.lapsed(ask)
+		cancel()
+	}
 	ctx, cancel := context.WithTimeout(ctx, h.timing.TTL)
 	defer cancel()
-	if h.lapsed != nil && !h.runs() {
-		h.lapsed(ctx)
-	}
 	began := time.Now()
-	if err := h.reg.Beat(ctx, h.role, h.member(), h.timing.TTL); err != nil {
+	runs := h.runs()
+	renewed, err := h.reg.Beat(ctx, h.role, h.member(), h.timing.TTL)
+	if err != nil {
 		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			h.missed.Inc()
 			h.log.Warn("can't renew the lease", "role", h.role, "err", err)
 		}
 		return
+	}
+	if runs && !renewed && h.forgot != nil {
+		h.forgot()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,6 +120,12 @@ func (h *heart) member() Member {
 	h.beats++
 	m.Beat = h.beats
 	return m
+}
+
+// forgotten reports whether the registry, which has ms, lacks this process,
+// whose lease runs: then it has lost its memory, and others may be there, too.
+func (h *heart) forgotten(ms []Member) bool {
+	return h.runs() && !slices.ContainsFunc(ms, func(m Member) bool { return m.Name == h.self.Name })
 }
 
 // runs reports whether the lease runs: nobody takes what is this process's.

@@ -127,7 +127,7 @@ func solos(t *testing.T, names string, f func(w *world, ps map[string]*solo)) (w
 }
 
 // leading returns the one who leads.
-func leading(t *testing.T, ps map[string]*solo) *solo {
+func leading(t testing.TB, ps map[string]*solo) *solo {
 	t.Helper()
 	var found []*solo
 	for _, p := range ps {

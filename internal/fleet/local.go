@@ -21,7 +21,7 @@ type lease struct {
 var _ Registry = (*Local)(nil)
 
 // Beat implements [Registry].
-func (l *Local) Beat(_ context.Context, role string, m Member, ttl time.Duration) error {
+func (l *Local) Beat(_ context.Context, role string, m Member, ttl time.Duration) (renewed bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.roles == nil {
@@ -31,8 +31,10 @@ func (l *Local) Beat(_ context.Context, role string, m Member, ttl time.Duration
 		l.roles[role] = map[string]lease{}
 	}
 	m.Serves = append([]int(nil), m.Serves...)
-	l.roles[role][m.Name] = lease{m, time.Now().Add(ttl)}
-	return nil
+	now := time.Now()
+	renewed = now.Before(l.roles[role][m.Name].until)
+	l.roles[role][m.Name] = lease{m, now.Add(ttl)}
+	return renewed, nil
 }
 
 // Members implements [Registry].

@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/claim"
 )
 
@@ -52,6 +51,7 @@ type Owner struct {
 	peers   *peers
 	metrics *ownerMetrics
 	kick    chan struct{} // capacity 1: reconcile now
+	asking  []inquirer    // by shard
 
 	mu       sync.Mutex
 	leaving  bool
@@ -86,8 +86,12 @@ func NewOwner(service *claim.Service, reg Registry, opts OwnerOptions) (*Owner, 
 		kick: make(chan struct{}, 1), moving: map[int]bool{}, given: map[int]gift{}, watching: map[string]bool{},
 		metrics: newOwnerMetrics(opts.Metrics),
 	}
+	for range service.Shards() {
+		o.asking = append(o.asking, inquirer{turn: make(chan struct{}, 1)})
+	}
 	o.heart = newHeart(reg, RoleClaims, opts.Name, opts.Addr, o.timing, opts.Log, opts.Metrics)
 	o.heart.look = o.look
+	o.view.lost, o.heart.forgot = o.heart.forgotten, o.view.doubt
 	o.heart.lapsed = func(ctx context.Context) { o.verify(ctx, o.serving()) }
 	return o, nil
 }
@@ -109,7 +113,7 @@ func (o *Owner) Ready() error {
 	if err := o.service.Ready(); err != nil {
 		return err
 	}
-	for shard, owner := range Assign(members, o.service.Shards()) {
+	for shard, owner := range o.view.Owners(o.service.Shards()) {
 		if owner == o.opts.Name && o.service.Holding(shard) != claim.Serving {
 			return fmt.Errorf("shard %d is not served yet", shard)
 		}
@@ -171,42 +175,6 @@ func (o *Owner) holdings() []claim.Holding {
 		hs[i] = o.service.Holding(i)
 	}
 	return hs
-}
-
-// serving returns the shards that are served.
-func (o *Owner) serving() (shards []int) {
-	for shard, h := range o.holdings() {
-		if h == claim.Serving {
-			shards = append(shards, shard)
-		}
-	}
-	return shards
-}
-
-// verify asks the log about each of some shards. The service lets go of those
-// that are another's.
-func (o *Owner) verify(ctx context.Context, shards []int) {
-	var wg sync.WaitGroup
-	for _, shard := range shards {
-		wg.Go(func() {
-			if err := o.service.Verify(ctx, shard); err != nil {
-				o.opts.Log.Info("a shard that was served may be another's", "shard", shard, "err", err)
-			}
-		})
-	}
-	wg.Wait()
-}
-
-// trusts reports whether this process is the owner of a shard that it serves,
-// without asking the log: its lease runs, and it knows of nobody to whom the
-// shard falls. It must be asked after what rests on it was decided.
-func (o *Owner) trusts(shard int) bool {
-	o.mu.Lock()
-	_, given := o.given[shard]
-	o.mu.Unlock()
-	members, _ := o.view.Members()
-	return !given && o.heart.runs() && time.Since(o.view.Asked()) < o.timing.TTL &&
-		o.ownerOf(shard) == o.opts.Name && !o.contested(members, shard)
 }
 
 // look says how this process stands, and what it serves.
@@ -335,11 +303,10 @@ func (o *Owner) ownerOf(shard int) string {
 	if ok && time.Now().Before(g.until) {
 		return g.to
 	}
-	members, _ := o.view.Members()
 	if shard < 0 || shard >= o.service.Shards() {
 		return ""
 	}
-	return Assign(members, o.service.Shards())[shard]
+	return o.view.Owners(o.service.Shards())[shard]
 }
 
 // watch keeps a connection to each peer whose end is the end of the process:
@@ -376,23 +343,4 @@ func wake(c chan<- struct{}) {
 	case c <- struct{}{}:
 	default: // it will look already
 	}
-}
-
-// decide decides an attempt, or asks who holds its tile.
-func (o *Owner) decide(ctx context.Context, a *cairn.Attempt, lookup bool) (v cairn.Verdict, err error) {
-	if lookup {
-		v, err = o.service.Lookup(ctx, a.TileRef, a.Player)
-	} else {
-		v, err = o.service.Claim(ctx, a)
-	}
-	if err != nil || v.Outcome == cairn.Won || v.Outcome == cairn.Gone || v.Outcome == cairn.Pending {
-		return v, err
-	}
-	// All else says that the tile was free as far as this process knows.
-	shard, ok := o.service.ShardOf(a.TileRef)
-	if !ok || o.trusts(shard) {
-		return v, nil
-	}
-	o.metrics.verified.Inc()
-	return v, o.service.Verify(ctx, shard)
 }

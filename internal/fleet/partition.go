@@ -33,6 +33,7 @@ func newMembership(reg Registry, role string, opts MemberOptions) (*membership, 
 		opts: opts, role: role, view: NewView(reg, role, opts.Timing, opts.Log),
 		heart: newHeart(reg, role, opts.Name, opts.Addr, opts.Timing, opts.Log, opts.Metrics), members: membersSeen(opts.Metrics),
 	}
+	m.view.lost, m.heart.forgot = m.heart.forgotten, m.view.doubt
 	return m, nil
 }
 

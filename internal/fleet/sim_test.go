@@ -164,6 +164,24 @@ func TestRegistryAway(t *testing.T) {
 	})
 }
 
+// TestRegistryForgets has the registry lose its memory, over and over: nobody
+// moves.
+func TestRegistryForgets(t *testing.T) {
+	simulate(t, 6, []string{"a", "b", "c"}, func(w *world) {
+		before := w.epochs()
+		for range 20 {
+			w.reg.forget()
+			time.Sleep(1337 * time.Millisecond)
+		}
+		if after := w.epochs(); !slices.Equal(before, after) {
+			w.t.Errorf("epochs of the shards: got %v, want %v: nothing moves", after, before)
+		}
+		if n := w.undecided(); n > 0 {
+			w.t.Errorf("%d attempts were not decided, want 0", n)
+		}
+	})
+}
+
 // TestJoin moves only what falls to who joins.
 func TestJoin(t *testing.T) {
 	simulate(t, 5, []string{"a", "b"}, func(w *world) {
@@ -275,7 +293,7 @@ func (c *chaos) step() {
 		return
 	}
 	c.faults++
-	switch c.rng.IntN(8) {
+	switch c.rng.IntN(9) {
 	case 0:
 		if len(c.procs) > 1 {
 			c.kill(p)
@@ -307,6 +325,8 @@ func (c *chaos) step() {
 		c.later(c.between(time.Second, 3*time.Second), func() { c.reg.set(false, 0) })
 	case 7:
 		p.host.breakAll()
+	case 8:
+		c.reg.forget()
 	}
 }
 

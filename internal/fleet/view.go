@@ -10,17 +10,19 @@ import (
 
 // A View is who one process believes to be there, of one role. It asks the
 // registry, and doubts it: when the registry itself was away, leases ran out
-// that nobody could renew, so nobody is taken for gone before all had the time
-// to beat again. Its methods may be called concurrently.
+// that nobody could renew, and when it has lost its memory all are lost. Then
+// nobody is taken for gone before all had the time to beat again. Its methods may be called concurrently.
 type View struct {
 	reg    Registry
 	role   string
 	timing Timing
 	log    *slog.Logger
+	lost   func([]Member) bool // an answer shows that the registry lost its memory; nil: it can't be told
 
 	mu      sync.Mutex
 	roster  roster
 	members []Member
+	owners  []string      // Assign of members over so many shards; not changed once it is made
 	changed chan struct{} // closed, and made anew, when members change
 	fresh   bool          // the registry has answered
 }
@@ -64,11 +66,36 @@ func (v *View) poll(ctx context.Context) {
 		}
 		return
 	}
+	lost := v.lost != nil && v.lost(ms)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.fresh = true
+	if lost || v.suspicious(ms) {
+		v.roster.since = began
+	}
 	v.roster.update(began, ms)
 	v.publish()
+}
+
+// doubt says that the registry has lost its memory: who is missing may be
+// there.
+func (v *View) doubt() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.log.Warn("the registry has lost its memory; nobody is taken for gone before all had the time to say that they are there", "role", v.role)
+	v.roster.since = time.Now()
+}
+
+// suspicious reports whether so many have vanished at once that the registry
+// may have lost its memory: several, or all. mu is held.
+func (v *View) suspicious(ms []Member) bool {
+	n := 0
+	for i := range v.members {
+		if !slices.ContainsFunc(ms, func(m Member) bool { return m.Name == v.members[i].Name }) {
+			n++
+		}
+	}
+	return n > 1 || n > 0 && len(ms) == 0
 }
 
 // publish makes what the roster has the members. mu is held.
@@ -83,8 +110,20 @@ func (v *View) publish() {
 	if !same || !slices.EqualFunc(now, v.members, func(a, b Member) bool { return slices.Equal(a.Serves, b.Serves) }) {
 		close(v.changed)
 		v.changed = make(chan struct{})
+		v.owners = nil
 	}
 	v.members = now
+}
+
+// Owners returns who owns each shard, as [Assign] has it. The slice must not be
+// changed.
+func (v *View) Owners(shards int) []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.owners) != shards {
+		v.owners = Assign(v.members, shards)
+	}
+	return v.owners
 }
 
 func names(ms []Member) []string {

@@ -28,7 +28,7 @@ const (
 // A world is a fleet in one process: real claim services, owners and gateways
 // on a real log, over a network and a registry that can fail.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	store *filelog.Store
 	net   *fakeNet
 	reg   *flakyRegistry
@@ -40,7 +40,7 @@ type world struct {
 }
 
 // newWorld provisions the logs and opens a hunt. All is over when the test is.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	store, err := filelog.Open("sim", filelog.Options{FS: vfs.NewMem()})
 	must(t, err)
 	w := &world{t: t, store: store, net: newFakeNet(), reg: &flakyRegistry{}, procs: map[string]*proc{}}
@@ -238,6 +238,13 @@ func (r *flakyRegistry) set(away bool, slow time.Duration) {
 	r.away, r.slow = away, slow
 }
 
+// forget loses all leases.
+func (r *flakyRegistry) forget() {
+	r.Local.mu.Lock()
+	defer r.Local.mu.Unlock()
+	r.roles = nil
+}
+
 func (r *flakyRegistry) reach(ctx context.Context) error {
 	r.mu.Lock()
 	away, slow := r.away, r.slow
@@ -266,9 +273,9 @@ func (g *gatedRegistry) reach(ctx context.Context) error {
 	return g.flakyRegistry.reach(ctx)
 }
 
-func (g *gatedRegistry) Beat(ctx context.Context, role string, m Member, ttl time.Duration) error {
+func (g *gatedRegistry) Beat(ctx context.Context, role string, m Member, ttl time.Duration) (bool, error) {
 	if err := g.reach(ctx); err != nil {
-		return err
+		return false, err
 	}
 	return g.flakyRegistry.Beat(ctx, role, m, ttl)
 }

@@ -256,7 +256,7 @@ func TestFetch(t *testing.T) {
 	defer wg.Wait()
 	defer srv.Close()
 	registry := new(fleet.Local)
-	if err := registry.Beat(t.Context(), fleet.RoleLeaderboard, fleet.Member{Name: "peer", Life: "1", Addr: ln.Addr().String(), State: fleet.Live}, time.Minute); err != nil {
+	if _, err := registry.Beat(t.Context(), fleet.RoleLeaderboard, fleet.Member{Name: "peer", Life: "1", Addr: ln.Addr().String(), State: fleet.Live}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	boards := fleet.NewBoards(registry, fleet.BoardsOptions{Self: "fresh"})

@@ -125,21 +125,28 @@ func (r *Registry) names(role string) string       { return r.prefix + ":{fleet}
 func (r *Registry) lease(role, name string) string { return r.names(role) + ":" + name }
 
 // Beat implements [fleet.Registry].
-func (r *Registry) Beat(ctx context.Context, role string, m fleet.Member, ttl time.Duration) error {
+func (r *Registry) Beat(ctx context.Context, role string, m fleet.Member, ttl time.Duration) (renewed bool, err error) {
 	body, err := json.Marshal(m)
 	if err != nil {
-		return err
+		return false, err
 	}
 	b := r.client.B
-	for _, reply := range r.client.DoMulti(ctx,
-		b().Set().Key(r.lease(role, m.Name)).Value(string(body)).PxMilliseconds(ttl.Milliseconds()).Build(),
+	replies := r.client.DoMulti(ctx,
+		b().Set().Key(r.lease(role, m.Name)).Value(string(body)).Get().PxMilliseconds(ttl.Milliseconds()).Build(),
 		b().Sadd().Key(r.names(role)).Member(m.Name).Build(), // each time: Redis may have lost it
-	) {
-		if err := reply.Error(); err != nil {
-			return fmt.Errorf("redisreg: beat: %w", err)
-		}
+	)
+	err = replies[0].Error() // nil stands for no lease before
+	renewed = err == nil
+	if rueidis.IsRedisNil(err) {
+		err = nil
 	}
-	return nil
+	if err == nil {
+		err = replies[1].Error()
+	}
+	if err != nil {
+		return false, fmt.Errorf("redisreg: beat: %w", err)
+	}
+	return renewed, nil
 }
 
 // Members implements [fleet.Registry].

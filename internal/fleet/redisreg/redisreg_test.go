@@ -53,7 +53,7 @@ func TestLeases(t *testing.T) {
 	ctx := t.Context()
 	beat := func(role string, m fleet.Member, ttl time.Duration) {
 		t.Helper()
-		if err := r.Beat(ctx, role, m, ttl); err != nil {
+		if _, err := r.Beat(ctx, role, m, ttl); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -74,6 +74,15 @@ func TestLeases(t *testing.T) {
 	}
 	until(t, "run out", func() bool { return len(members(t, r, "claims")) == 1 })
 
+	for _, want := range []bool{false, true} {
+		if renewed, err := r.Beat(ctx, "claims", b, time.Minute); err != nil || renewed != want {
+			t.Errorf("a beat after the lease ran out, and the next: got renewed %v (%v), want %v", renewed, err, want)
+		}
+	}
+	if err := r.Leave(ctx, "claims", b); err != nil {
+		t.Fatal(err)
+	}
+
 	other := a
 	other.Life = "another"
 	if err := r.Leave(ctx, "claims", other); err != nil || len(members(t, r, "claims")) != 1 {
@@ -91,7 +100,7 @@ func TestLeases(t *testing.T) {
 func TestForget(t *testing.T) {
 	r := open(t, redistest.Start(t).URL())
 	ctx := t.Context()
-	if err := r.Beat(ctx, "claims", fleet.Member{Name: "a"}, time.Millisecond); err != nil {
+	if _, err := r.Beat(ctx, "claims", fleet.Member{Name: "a"}, time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "run out", func() bool { return len(members(t, r, "claims")) == 0 })
@@ -120,7 +129,7 @@ func TestForget(t *testing.T) {
 func TestAway(t *testing.T) {
 	s := redistest.Start(t)
 	r := open(t, s.URL())
-	if err := r.Beat(t.Context(), "claims", fleet.Member{Name: "a"}, time.Minute); err != nil {
+	if _, err := r.Beat(t.Context(), "claims", fleet.Member{Name: "a"}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	s.Pause()
@@ -141,7 +150,7 @@ func TestConnections(t *testing.T) {
 	s := redistest.Start(t)
 	r := open(t, s.URL())
 	for range 100 {
-		if err := r.Beat(t.Context(), "claims", fleet.Member{Name: "a"}, time.Minute); err != nil {
+		if _, err := r.Beat(t.Context(), "claims", fleet.Member{Name: "a"}, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
