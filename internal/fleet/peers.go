@@ -98,6 +98,8 @@ func (p *peers) hold(ctx context.Context, m Member) {
 	if err != nil {
 		return
 	}
+	// net/http looks at ctx only once the request has been sent whole.
+	defer context.AfterFunc(ctx, func() { _ = stream.CloseRequest() })()
 	if err := stream.Send(nil); err == nil { // headers only
 		for err == nil {
 			_, err = stream.Receive() // the greeting, and then the end
