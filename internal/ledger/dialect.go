@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -130,6 +131,10 @@ func (d *dialect) migrate(ctx context.Context, db *sql.DB) error {
 	return fmt.Errorf("migrate: %w", first)
 }
 
+// errBehind is of a database whose schema an owner of the ledger has yet to
+// make or to bring up to date: whoever only reads has to wait.
+var errBehind = errors.New("the next process that settles, such as cairn rewards, brings it up to date")
+
 // checkVersion refuses a schema that is not the one this program knows.
 func (d *dialect) checkVersion(ctx context.Context, db *sql.DB) error {
 	p, err := d.provider(db)
@@ -142,7 +147,13 @@ func (d *dialect) checkVersion(ctx context.Context, db *sql.DB) error {
 	}
 	got := int64(0)
 	if err := db.QueryRowContext(ctx, `SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version`).Scan(&got); err != nil {
+		if undefinedTable(err) {
+			err = fmt.Errorf("%w: %w", errBehind, err)
+		}
 		return fmt.Errorf("not a ledger: %w", err)
+	}
+	if got < want {
+		return fmt.Errorf("schema is version %d, want %d: %w", got, want, errBehind)
 	}
 	if got != want {
 		return fmt.Errorf("schema is version %d, want %d", got, want)

@@ -144,8 +144,9 @@ func CheckDSN(dsn string) error {
 }
 
 // IsAway reports whether err, of any call, says that the database can't be
-// reached or does not serve now, which says nothing of what is in it.
-func IsAway(err error) bool { return err != nil && isAway(err) }
+// reached or does not serve now, which says nothing of what is in it; or that a
+// reader came before the process that makes or upgrades the ledger in it.
+func IsAway(err error) bool { return err != nil && (errors.Is(err, errBehind) || isAway(err)) }
 
 // bounded bounds the wait for an answer of a database that is elsewhere: a
 // link that is cut without a word would else be waited on for ever.

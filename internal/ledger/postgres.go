@@ -121,6 +121,12 @@ func isAway(err error) bool {
 	return errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err) // the connection was closed before
 }
 
+// undefinedTable reports whether err says that a table is not there.
+func undefinedTable(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "42P01"
+}
+
 // commitsAreDurable makes a commit be on disk when it returns, whatever the
 // server's default: what is settled is what a log may be trimmed up to.
 func commitsAreDurable(ctx context.Context, conn *pgx.Conn) error {
