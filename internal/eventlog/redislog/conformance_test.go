@@ -18,13 +18,6 @@ func TestConformance(t *testing.T) {
 		node := redistest.Start(t)
 		logtest.Run(t, func(t *testing.T) logtest.Backend { return backend(t, node.URL(), Options{}) })
 	})
-	// A ring so small that followers read from Redis.
-	t.Run("node, fsync, small ring", func(t *testing.T) {
-		node := redistest.Start(t, "--appendfsync", "always")
-		logtest.Run(t, func(t *testing.T) logtest.Backend {
-			return backend(t, node.URL(), Options{Ack: AckFsync, RingBytesMax: 1})
-		})
-	})
 	t.Run("cluster, replicas", func(t *testing.T) {
 		nodes := redistest.StartCluster(t, 3, 1, replicated...)
 		logtest.Run(t, func(t *testing.T) logtest.Backend {
@@ -33,6 +26,16 @@ func TestConformance(t *testing.T) {
 				t.Fatalf("ack mode %q, want replicas", ack)
 			}
 			return b
+		})
+	})
+	if testing.Short() {
+		return
+	}
+	// A ring so small that followers read from Redis.
+	t.Run("node, fsync, small ring", func(t *testing.T) {
+		node := redistest.Start(t, "--appendfsync", "always")
+		logtest.Run(t, func(t *testing.T) logtest.Backend {
+			return backend(t, node.URL(), Options{Ack: AckFsync, RingBytesMax: 1})
 		})
 	})
 }
