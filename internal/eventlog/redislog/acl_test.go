@@ -234,7 +234,7 @@ func (v *vault) lease(t *testing.T, role string) {
 	t.Helper()
 	c := v.client(t, role)
 	for _, line := range []string{
-		"SET cairn:{fleet}:x:me json GET PX 1000", "SADD cairn:{fleet}:x me", "SMEMBERS cairn:{fleet}:x", "MGET cairn:{fleet}:x:me",
+		"SET cairn:{fleet}:x:me json PX 1000", "SET cairn:{fleet}:x:me json GET PX 1000", "SADD cairn:{fleet}:x me", "SMEMBERS cairn:{fleet}:x", "MGET cairn:{fleet}:x:me",
 		"GET cairn:{fleet}:x:me", "SREM cairn:{fleet}:x me", "DEL cairn:{fleet}:x:me",
 	} {
 		if err := c.Do(v.ctx, c.B().Arbitrary(strings.Fields(line)...).Build()).Error(); err != nil {
