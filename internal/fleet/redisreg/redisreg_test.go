@@ -39,9 +39,9 @@ func members(t *testing.T, r *Registry, role string) map[string]fleet.Member {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not %s after 10s", what)
+			t.Fatalf("still not %s after a minute", what)
 		}
 	}
 }
