@@ -87,7 +87,7 @@ func (r *run) start(ctx context.Context) (err error) {
 		Generators: 2, Claims: 3, Gateways: 2, Leaderboards: 2, Rewards: 2,
 		Redis:    lab.ClusterOptions{Primaries: 3, Replicas: 1, NodeTimeout: nodeTimeout},
 		Postgres: lab.PostgresOptions{Durable: r.o.durable},
-		Ack:      r.o.ack,
+		Ack:      r.o.ack, ShardsMax: r.o.shards,
 		Hunts:    []string{r.hunt()},
 		Args:     map[string][]string{"gateway": limits},
 	})
