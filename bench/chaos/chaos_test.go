@@ -99,7 +99,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("-h: %v", err)
 	}
 	o, err := parse([]string{"-rate", "2400"})
-	if err != nil || o.tiles != 2750 || len(o.faults) != len(kinds) || o.seed == 0 {
+	if err != nil || o.tiles != 3250 || len(o.faults) != len(kinds) || o.seed == 0 {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

@@ -87,11 +87,11 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.batch, "batch", 8, "tiles in one array of attempts")
 	f.IntVar(&o.players, "players", 64, "players")
 	f.Float64Var(&o.again, "again", 1, "share of winners who ask again for what they won")
-	f.IntVar(&o.tiles, "tiles", 0, "tiles a map; 0 means an eighth more than the rate needs")
+	f.IntVar(&o.tiles, "tiles", 0, "tiles a map; 0 means a third more than the rate needs, so that there is something to race for while no map comes")
 	f.IntVar(&o.shards, "shards", 24, "shards of the hunt")
 	f.DurationVar(&o.lifetime, "lifetime", 30*time.Second, "how long a map is open")
 	f.DurationVar(&o.quiet, "quiet", 6*time.Second, "least time from one fault's end to the next's begin")
-	f.DurationVar(&o.warmUp, "warm-up", 10*time.Second, "how long players play before anything counts")
+	f.DurationVar(&o.warmUp, "warm-up", 30*time.Second, "how long players play before anything counts")
 	f.IntVar(&o.live, "live", 2, "how many times cairn verify runs while the game does")
 	f.BoolVar(&o.durable, "durable", false, "have PostgreSQL sync to disk")
 	f.StringVar(&o.bin, "bin", "", "the cairn binary; empty means that one is built")
@@ -120,7 +120,7 @@ func (o *options) check(rest []string, faults string) error {
 		}
 	}
 	if o.tiles == 0 {
-		o.tiles = int(o.rate*9/8) + 50
+		o.tiles = int(o.rate*4/3) + 50
 	}
 	if o.seed == 0 {
 		o.seed = uint64(time.Now().UnixNano()) % 1_000_000

@@ -50,6 +50,9 @@ func (f *record) String() string {
 	if f.Counts.GivenUp > 0 {
 		s += fmt.Sprintf(", never decided %d", f.Counts.GivenUp)
 	}
+	if f.Counts.Starved > 0 {
+		s += fmt.Sprintf(", tiles missing %d", f.Counts.Starved)
+	}
 	if len(f.Silent) > 0 {
 		s += ", STILL SILENT: " + strings.Join(f.Silent, " ")
 	}
@@ -114,7 +117,8 @@ func (r *run) rates(res *result) rates {
 		waits.Add(&w)
 		out.QuietSeconds += n
 		if n > 0 {
-			b := &record{Kind: "between faults", from: from, to: f.from}
+			// What the next fault cuts off began before it.
+			b := &record{Kind: "between faults", from: from, to: f.from.Add(-time.Second)}
 			r.measured(b, b.to)
 			res.Between = append(res.Between, b)
 		}
