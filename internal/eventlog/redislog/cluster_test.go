@@ -268,19 +268,36 @@ func TestPrimaryPaused(t *testing.T) {
 	}
 	for _, ack := range modes {
 		t.Run(string(ack), func(t *testing.T) {
+			t.Parallel()
 			nodes := redistest.StartCluster(t, 3, 1, replicated...)
 			f := startFleet(t, nodes, Options{Ack: ack, ReplyMax: time.Second})
-			for range rounds(2) {
-				victim := f.primary("s01")
-				victim.Pause()
-				f.until("the replica has taken over", func() bool { return f.s.topo.Load().addr("s01") != victim.Addr })
-				victim.Continue()
-				f.progress(20)
-			}
+			victim := f.primary("s01")
+			victim.Pause()
+			f.until("the replica has taken over", func() bool { return f.s.topo.Load().addr("s01") != victim.Addr })
+			victim.Continue()
+			f.progress(20)
 			if lost := f.check(); lost > 0 {
 				t.Errorf("%d acknowledged records are lost", lost)
 			}
 		})
+	}
+}
+
+// TestTwoReplicas: a primary is gone for good, and appends go on, for its heir
+// has a replica left.
+func TestTwoReplicas(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		return // nine servers
+	}
+	nodes := redistest.StartCluster(t, 3, 2, replicated...)
+	f := startFleet(t, nodes, Options{})
+	victim := f.primary("s00")
+	victim.Kill()
+	f.until("a replica has taken over", func() bool { return f.s.topo.Load().addr("s00") != victim.Addr })
+	f.progress(20)
+	if lost := f.check(); lost > 0 {
+		t.Errorf("%d acknowledged records are lost", lost)
 	}
 }
 

@@ -15,10 +15,12 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Run("node", func(t *testing.T) {
+		t.Parallel()
 		node := redistest.Start(t)
 		logtest.Run(t, func(t *testing.T) logtest.Backend { return backend(t, node.URL(), Options{}) })
 	})
 	t.Run("cluster, replicas", func(t *testing.T) {
+		t.Parallel()
 		nodes := redistest.StartCluster(t, 3, 1, replicated...)
 		logtest.Run(t, func(t *testing.T) logtest.Backend {
 			b := backend(t, clusterURL(nodes), Options{})
@@ -33,6 +35,7 @@ func TestConformance(t *testing.T) {
 	}
 	// A ring so small that followers read from Redis.
 	t.Run("node, fsync, small ring", func(t *testing.T) {
+		t.Parallel()
 		node := redistest.Start(t, "--appendfsync", "always")
 		logtest.Run(t, func(t *testing.T) logtest.Backend {
 			return backend(t, node.URL(), Options{Ack: AckFsync, RingBytesMax: 1})

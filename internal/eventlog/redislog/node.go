@@ -69,7 +69,6 @@ func (s *Store) clientOption(addr string) rueidis.ClientOption {
 		ForceSingleClient:   true, // slots are looked up here
 		DisableRetry:        true, // R4: what is sent again is decided here
 		DisableCache:        true,
-		AlwaysPipelining:    true,
 		PipelineMultiplex:   -1, // one connection
 		BlockingPoolCleanup: time.Minute,
 		ClientSetInfo:       rueidis.DisableClientSetInfo,
