@@ -16,13 +16,13 @@ type sample struct {
 	families map[string]*dto.MetricFamily
 }
 
-// sum adds up a family's counters or gauges, those whose labels are as wanted:
+// sum adds up a family's counters, gauges or counts of histograms, those whose labels are as wanted:
 // pairs of a name and a value.
 func (s sample) sum(name string, labels ...string) float64 {
 	total := 0.0
 	for _, m := range s.families[name].GetMetric() {
 		if matches(m, labels) {
-			total += m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
+			total += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return total
@@ -30,11 +30,11 @@ func (s sample) sum(name string, labels ...string) float64 {
 
 // most returns the largest value of a family's gauges, and whether it has any.
 func (s sample) most(name string) (float64, bool) {
-	most, any := math.Inf(-1), false
+	most, found := math.Inf(-1), false
 	for _, m := range s.families[name].GetMetric() {
-		most, any = max(most, m.GetGauge().GetValue()), true
+		most, found = max(most, m.GetGauge().GetValue()), true
 	}
-	return most, any
+	return most, found
 }
 
 func matches(m *dto.Metric, labels []string) bool {
@@ -65,7 +65,7 @@ func (w *window) add(s sample, starts int) {
 	}
 }
 
-// rate returns how fast a counter grows, a second.
+// rate returns how fast a counter, or the count of a histogram, grows a second.
 func (w *window) rate(name string, labels ...string) float64 {
 	first, last := w.samples[0], w.samples[len(w.samples)-1]
 	d := last.at.Sub(first.at).Seconds()

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"charm.land/lipgloss/v2"
-	"charm.land/lipgloss/v2/table"
 )
 
 var (
@@ -17,7 +16,6 @@ var (
 	good   = lipgloss.NewStyle().Foreground(lipgloss.Green)
 	middle = lipgloss.NewStyle().Foreground(lipgloss.Yellow)
 	bad    = lipgloss.NewStyle().Foreground(lipgloss.Red)
-	chosen = lipgloss.NewStyle().Reverse(true)
 )
 
 // render draws everything: one line a process, and what can be done below.
@@ -27,7 +25,7 @@ func (m model) render() string {
 		return "looking …"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s   %s claims/s won\n", title.Render("cairn cluster"), faint.Render(time.Since(m.began).Round(time.Second).String()), title.Render(fmt.Sprintf("%.0f", s.ClaimsPerS)))
+	fmt.Fprintf(&b, "%s  %s   %s claims/s won\n\n", title.Render("cairn cluster"), faint.Render(time.Since(m.began).Round(time.Second).String()), title.Render(fmt.Sprintf("%.0f", s.ClaimsPerS)))
 	row := 0
 	b.WriteString(m.table(&row, []string{"REDIS", "PID", "ADDRESS", "STATE", "PART", "SLOTS", "MEMORY", "CLIENTS", "OPS/S"}, redisCells(s)))
 	b.WriteString(m.table(&row, []string{"LEDGER", "PID", "ADDRESS", "STATE", "CONNECTIONS", "ENTRIES", "LAG"}, [][]string{ledgerCells(s.Ledger)}))
@@ -54,30 +52,46 @@ func (m model) render() string {
 func clip(text string, width, height int) string {
 	lines := strings.Split(text, "\n")
 	lines = lines[:min(len(lines), height)]
+	narrow := lipgloss.NewStyle().MaxWidth(width)
 	for i, l := range lines {
-		lines[i] = lipgloss.NewStyle().MaxWidth(width).Render(l)
+		if lipgloss.Width(l) > width {
+			lines[i] = narrow.Render(l)
+		}
 	}
 	return strings.Join(lines, "\n")
 }
 
 // table draws rows, of which the first is the process number *row, and counts
-// them there.
+// them there. It is drawn some times a second beside what it watches: a table
+// of lipgloss's costs ten times as much.
 func (m model) table(row *int, headers []string, rows [][]string) string {
-	first := *row
-	*row += len(rows)
-	t := table.New().Headers(headers...).Rows(rows...).Wrap(false).
-		BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).BorderColumn(false).BorderHeader(false).BorderRow(false).
-		StyleFunc(func(r, _ int) lipgloss.Style {
-			pad := lipgloss.NewStyle().PaddingRight(2)
-			switch {
-			case r == table.HeaderRow:
-				return pad.Inherit(faint)
-			case first+r == m.chosen:
-				return pad.Inherit(chosen)
-			}
-			return pad
-		})
-	return t.String() + "\n\n"
+	widths := make([]int, len(headers))
+	for _, cells := range append([][]string{headers}, rows...) {
+		for i, c := range cells {
+			widths[i] = max(widths[i], lipgloss.Width(c))
+		}
+	}
+	var b strings.Builder
+	line := func(mark string, cells []string) {
+		b.WriteString(mark)
+		for i, c := range cells {
+			b.WriteString(c + strings.Repeat(" ", widths[i]-lipgloss.Width(c)+2))
+		}
+		b.WriteByte('\n')
+	}
+	for i, h := range headers {
+		headers[i] = faint.Render(h)
+	}
+	line("  ", headers)
+	for _, cells := range rows {
+		mark := "  "
+		if *row == m.chosen {
+			mark = title.Render("▸ ")
+		}
+		line(mark, cells)
+		*row++
+	}
+	return b.String() + "\n"
 }
 
 // stateCell says how a process is, in a colour.
@@ -109,7 +123,7 @@ func redisCells(s *status) [][]string {
 		}
 		state := stateCell(r.processRow, r.Err == "")
 		if r.State == "up" && r.Err == "" && !r.InStep {
-			state = middle.Render("catching up")
+			state = middle.Render("not in step")
 		}
 		row := []string{r.Name, pid(r.processRow), r.Addr, state, part, fmt.Sprint(r.Slots), "–", "–", "–"}
 		if r.State == "up" && r.Err == "" {
@@ -132,14 +146,19 @@ func ledgerCells(p postgresRow) []string {
 }
 
 // what says what a role's rate is of.
-var what = map[string]string{"claims": "claims won", "gateway": "frames sent", "generator": "maps", "leaderboard": "boards", "rewards": "entries"}
+var what = map[string]string{"claims": "claims won", "gateway": "attempts", "generator": "maps", "leaderboard": "boards", "rewards": "entries"}
 
 func roleCells(s *status) [][]string {
 	var rows [][]string
 	for _, r := range s.Roles {
 		note := faint.Render(what[r.Role])
-		if r.Why != "" && r.State == "up" {
+		switch {
+		case r.State != "up":
+			note = ""
+		case !r.Ready:
 			note = middle.Render(r.Why)
+		case r.Why != "": // what it can do without
+			note += faint.Render("; " + r.Why)
 		}
 		row := []string{
 			r.Name, pid(r.processRow), r.Addr, stateCell(r.processRow, r.Ready), orDash(r.Shards), fmt.Sprintf("%.1f", r.PerS),

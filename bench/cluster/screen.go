@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -41,6 +42,7 @@ type model struct {
 	width   int
 	height  int
 	did     string // what the last key did
+	text    string // what the screen shows
 	began   time.Time
 }
 
@@ -72,18 +74,21 @@ func (m model) Init() tea.Cmd { return tick() }
 func (m model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tickMsg:
+		m.text = m.render()
 		return m, tick()
 	case didMsg:
 		m.did = string(msg)
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
 	case tea.KeyPressMsg:
-		return m.key(msg.String())
+		m, cmd := m.key(msg.String())
+		m.text = m.render()
+		return m, cmd
 	}
 	return m, nil
 }
 
-func (m model) key(key string) (tea.Model, tea.Cmd) {
+func (m model) key(key string) (model, tea.Cmd) {
 	t := m.targets[m.chosen]
 	switch key {
 	case "q", "ctrl+c":
@@ -116,15 +121,25 @@ func (m model) act(what, name string, f func() error) tea.Cmd {
 	return func() tea.Msg {
 		at := time.Now()
 		if err := f(); err != nil {
-			return didMsg(fmt.Sprintf("%s  %s %s: %v", at.Format(time.TimeOnly), what, name, err))
+			return didMsg(fmt.Sprintf("%s  %s %s: %s", at.Format(time.TimeOnly), what, name, ends(err.Error())))
 		}
 		return didMsg(fmt.Sprintf("%s  %s %s (%.1f s)", at.Format(time.TimeOnly), what, name, time.Since(at).Seconds()))
 	}
 }
 
+// ends returns the first and the last line of a text: of an error with a log,
+// what went wrong and why.
+func ends(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if len(lines) == 1 {
+		return lines[0]
+	}
+	return lines[0] + "\n" + lines[len(lines)-1]
+}
+
 // View implements [tea.Model].
 func (m model) View() tea.View {
-	v := tea.NewView(m.render())
+	v := tea.NewView(m.text)
 	v.AltScreen = true
 	v.WindowTitle = "cairn cluster"
 	return v

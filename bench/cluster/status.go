@@ -59,7 +59,7 @@ type roleRow struct {
 	Play  string `json:"play,omitempty"`
 
 	Shards int     `json:"shards"` // claims: served; rewards: -1
-	PerS   float64 `json:"per_s"`  // what it does: claims won, maps, deliveries, entries
+	PerS   float64 `json:"per_s"`  // what it does: claims won, attempts, maps, boards, entries
 	P50    float64 `json:"p50_ms"`
 	P99    float64 `json:"p99_ms"`
 	Lag    string  `json:"lag,omitempty"`   // behind the logs, with its unit

@@ -136,7 +136,7 @@ func (u upCmd) watch(ctx context.Context, f *lab.Fleet) error {
 }
 
 // lines prints what there is once a second until ctx ends.
-func lines(ctx context.Context, w *watcher, print func(*status) error) error {
+func lines(ctx context.Context, w *watcher, show func(*status) error) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -146,7 +146,7 @@ func lines(ctx context.Context, w *watcher, print func(*status) error) error {
 		case <-tick.C:
 		}
 		if s := w.status(); s != nil {
-			if err := print(s); err != nil {
+			if err := show(s); err != nil {
 				return err
 			}
 		}

@@ -145,7 +145,10 @@ func (w *watcher) lookRole(ctx context.Context, r *lab.Role, seen *window) {
 	switch row.State {
 	case "up":
 		var why string
-		if row.Ready, why = r.Ready(ctx); !row.Ready || strings.Contains(why, `"ready":false`) {
+		switch row.Ready, why = r.Ready(ctx); {
+		case ctx.Err() != nil:
+			row.Why = fmt.Sprintf("no answer within %v", answerWithin)
+		case !row.Ready || strings.Contains(why, `"ready":false`):
 			row.Why = reason(why)
 		}
 		if families, err := r.Metrics(ctx); err == nil {
@@ -191,7 +194,7 @@ func (r *roleRow) measure(w *window) {
 		r.P50, r.P99 = w.quantile(0.5, "cairn_claim_duration_seconds"), w.quantile(0.99, "cairn_claim_duration_seconds")
 	case "gateway":
 		r.Conns = int(now.sum("cairn_broadcast_connections"))
-		r.PerS = w.rate("cairn_broadcast_deliveries_total")
+		r.PerS = w.rate("cairn_fleet_claim_duration_seconds")
 		r.P50, r.P99 = w.quantile(0.5, "cairn_fleet_claim_duration_seconds"), w.quantile(0.99, "cairn_fleet_claim_duration_seconds")
 	case "generator":
 		r.PerS = w.rate("cairn_maps_emitted_total")

@@ -23,11 +23,11 @@ type Identity struct {
 }
 
 // Self returns who the caller's own process is.
-func Self() Identity { return identify(os.Getpid()) }
+func Self() Identity { return Identify(os.Getpid()) }
 
 // Alive reports whether the very process still runs.
 func (i Identity) Alive() bool {
-	return i.Pid > 0 && i.Started != "" && identify(i.Pid).Started == i.Started
+	return i.Pid > 0 && i.Started != "" && Identify(i.Pid).Started == i.Started
 }
 
 // End kills the process, if it is still that process, and waits until it is

@@ -72,7 +72,7 @@ func TestSweep(t *testing.T) {
 	other := newLab(t)
 	innocent, err := other.StartRedis(ctx, "innocent")
 	must(t, err)
-	id := identify(innocent.Pid())
+	id := Identify(innocent.Pid())
 	if !id.Alive() || id.Command == "" {
 		t.Errorf("%+v; want it alive, with its command", id)
 	}

@@ -99,7 +99,7 @@ func (p *Process) start() error {
 	if err := <-started; err != nil {
 		return fmt.Errorf("lab: %s: %w", p.Name, err)
 	}
-	l.id, l.handle = identify(cmd.Process.Pid), cmd.Process
+	l.id, l.handle = Identify(cmd.Process.Pid), cmd.Process
 	p.life = l
 	p.starts++
 	return p.lab.started(p, l)
@@ -268,6 +268,15 @@ func (p *Process) Wait(ctx context.Context) error {
 func (p *Process) Stop(ctx context.Context) error { return p.stop(ctx, syscall.SIGINT) }
 
 func (p *Process) stop(ctx context.Context, sig syscall.Signal) error {
+	err := p.interrupt(ctx, sig)
+	if p.Running() {
+		return errors.Join(err, p.Kill())
+	}
+	return err
+}
+
+// interrupt asks the process to end, by sig, and waits as long as ctx.
+func (p *Process) interrupt(ctx context.Context, sig syscall.Signal) error {
 	if !p.Running() {
 		return nil
 	}
@@ -275,14 +284,10 @@ func (p *Process) stop(ctx context.Context, sig syscall.Signal) error {
 	if err := errors.Join(err, p.Continue()); err != nil {
 		return err
 	}
-	err = p.Wait(ctx)
-	if p.Running() {
-		return errors.Join(err, p.Kill())
-	}
-	if err != nil {
+	if err = p.Wait(ctx); err != nil && !p.Running() {
 		return fmt.Errorf("lab: %s: %w\n%s", p.Name, err, p.Tail(tailLines))
 	}
-	return nil
+	return err
 }
 
 // until calls f every few milliseconds until it reports true or fails. It is

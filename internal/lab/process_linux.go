@@ -12,9 +12,9 @@ import (
 // endWithParent has the kernel end a process with the thread that started it.
 func endWithParent(a *syscall.SysProcAttr) { a.Pdeathsig = syscall.SIGKILL }
 
-// identify says who has an id now: proc(5) has the start time, in ticks since
+// Identify says who has an id now: proc(5) has the start time, in ticks since
 // boot, as field 22 of stat, and boot has an id of its own.
-func identify(pid int) Identity {
+func Identify(pid int) Identity {
 	id := Identity{Pid: pid}
 	fields := stat(pid)
 	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {

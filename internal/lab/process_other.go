@@ -12,8 +12,8 @@ import (
 // endWithParent does nothing: only Linux ends a process with its parent.
 func endWithParent(*syscall.SysProcAttr) {}
 
-// identify says who has an id now, as ps(1) has it.
-func identify(pid int) Identity {
+// Identify says who has an id now, as ps(1) has it.
+func Identify(pid int) Identity {
 	id := Identity{Pid: pid}
 	out, err := exec.Command("ps", "-p", strconv.Itoa(pid), "-o", "lstart=").Output()
 	if err != nil {

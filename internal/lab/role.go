@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -132,6 +133,23 @@ func (r *Role) Restart(ctx context.Context) error {
 		return err
 	}
 	return r.Start(ctx)
+}
+
+// Stop drains the role: it interrupts it and waits. One that has not ended when
+// ctx does writes what each of its goroutines is doing into its log, and is
+// killed; that is an error, as is an exit code other than 0.
+func (r *Role) Stop(ctx context.Context) error {
+	err := r.Process.interrupt(ctx, syscall.SIGINT)
+	if !r.Running() {
+		return err
+	}
+	quit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_, sent := r.signal(syscall.SIGQUIT, false)
+	if sent == nil {
+		_ = r.Wait(quit) // an exit code that says little
+	}
+	return errors.Join(fmt.Errorf("%w; what it was doing is in %s", err, r.Log), sent, r.Kill())
 }
 
 // readyLine returns the line of the present life that says where the role
