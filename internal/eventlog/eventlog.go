@@ -19,6 +19,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -85,12 +86,20 @@ func (o Offset) Before() Offset {
 }
 
 // String returns "epoch-seq", as Redis Streams write an id.
-func (o Offset) String() string { return fmt.Sprintf("%d-%d", o.Epoch, o.Seq) }
+func (o Offset) String() string {
+	var a [41]byte // two numbers of 20 digits
+	b := append(strconv.AppendUint(a[:0], o.Epoch, 10), '-')
+	return string(strconv.AppendUint(b, o.Seq, 10))
+}
 
 // ParseOffset parses what String returns.
 func ParseOffset(s string) (Offset, error) {
+	epoch, seq, _ := strings.Cut(s, "-")
 	var o Offset
-	if _, err := fmt.Sscanf(s, "%d-%d", &o.Epoch, &o.Seq); err != nil || o.String() != s {
+	var err1, err2 error
+	o.Epoch, err1 = strconv.ParseUint(epoch, 10, 64)
+	o.Seq, err2 = strconv.ParseUint(seq, 10, 64)
+	if err1 != nil || err2 != nil || o.String() != s {
 		return Offset{}, fmt.Errorf("eventlog: offset %.40q: want epoch-seq, such as 3-15", s)
 	}
 	return o, nil
