@@ -20,6 +20,7 @@ import (
 type state struct {
 	Launcher lab.Identity `json:"launcher"`
 	Dir      string       `json:"dir"`
+	Keep     bool         `json:"keep,omitempty"`   // leave Dir where it is
 	Log      string       `json:"log,omitempty"`    // the logs' URL, once there
 	Ledger   string       `json:"ledger,omitempty"` // the ledger's DSN
 	Play     []string     `json:"play,omitempty"`   // the gateways' URLs
@@ -88,7 +89,11 @@ func (d downCmd) Run() error {
 		fmt.Println("its launcher is gone")
 	}
 	// What is left: nothing, if the launcher ended in good order.
-	n, err := lab.Sweep(s.Dir)
+	sweep := lab.Sweep
+	if s.Keep {
+		sweep = lab.EndAll
+	}
+	n, err := sweep(s.Dir)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (u upCmd) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	st := state{Launcher: lab.Self(), Dir: l.Dir}
+	st := state{Launcher: lab.Self(), Dir: l.Dir, Keep: u.Keep}
 	defer func() {
 		err = errors.Join(err, l.Close(), os.Remove(u.State))
 		if u.Keep {

@@ -65,19 +65,25 @@ func (l *Lab) record(id Identity) error {
 	return errors.Join(err, f.Close())
 }
 
-// Sweep ends what is left of a lab whose program is gone: those of its
-// processes that still run, told by more than their ids, and its folder. It
-// returns how many there were. A folder that is gone is no error; one that is
-// not a lab's is left alone.
+// Sweep ends what is left of a lab whose program is gone, as EndAll does, and
+// removes its folder. A folder that is gone is no error; one that is not a
+// lab's is left alone.
 func Sweep(dir string) (int, error) {
+	n, err := EndAll(dir)
+	if err != nil {
+		return n, err
+	}
+	return n, remove(dir)
+}
+
+// EndAll kills those processes of a lab that still run, told by more than their
+// ids, and returns how many there were.
+func EndAll(dir string) (int, error) {
 	if !strings.HasPrefix(filepath.Base(dir), dirPrefix) {
 		return 0, fmt.Errorf("lab: %s is not the folder of a lab; want one named %s…", dir, dirPrefix)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, recordName))
-	if errors.Is(err, fs.ErrNotExist) {
-		text, err = nil, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
 	n := 0
@@ -93,8 +99,5 @@ func Sweep(dir string) (int, error) {
 		}
 		errs = append(errs, err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return n, err
-	}
-	return n, remove(dir)
+	return n, errors.Join(errs...)
 }
