@@ -167,7 +167,7 @@ func TestPrint(t *testing.T) {
 	res.Faults[2].Counts.Failed = 5
 	var b bytes.Buffer
 	res.print(&b)
-	want := "| kill-claims | 3 | 0.80s | 0.90s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 9 | 0 | 0 | 0 | 1 |\n| reshard | 1 |"
+	want := "| kill-claims | 3 | 0.80s | 0.90s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 0.00s | 9 | 0 | 0 | 0 | 1 |\n| reshard | 1 |"
 	if !strings.Contains(b.String(), want) {
 		t.Errorf("got\n%s\nwant in it\n%s", &b, want)
 	}

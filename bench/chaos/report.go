@@ -28,14 +28,15 @@ type record struct {
 	Kind      string      `json:"kind"`
 	Hit       string      `json:"hit"`
 	At        float64     `json:"at_s"`
-	Broken    float64     `json:"broken_ms"`    // until all that was broken was there again
-	Window    float64     `json:"window_ms"`    // until all went on
-	Claims    float64     `json:"claims_ms"`    // longest gap of any shard
-	Shards    int         `json:"shards_hit"`   // with a gap over 250 ms
-	Maps      float64     `json:"maps_ms"`      // latest map, against when it should have opened
-	Standings float64     `json:"standings_ms"` // longest time without newer standings
-	Rewards   float64     `json:"rewards_ms"`   // longest time without newer rewards
-	WaitP99   float64     `json:"wait_p99_ms"`  // an attempt, from when it was due to its decision
+	Broken    float64     `json:"broken_ms"`        // until all that was broken was there again
+	Window    float64     `json:"window_ms"`        // until all went on
+	Claims    float64     `json:"claims_ms"`        // longest gap of any shard
+	Median    float64     `json:"claims_median_ms"` // longest gap of half the shards
+	Shards    int         `json:"shards_hit"`       // with a gap over 1 s
+	Maps      float64     `json:"maps_ms"`          // latest map, against when it should have opened
+	Standings float64     `json:"standings_ms"`     // longest time without newer standings
+	Rewards   float64     `json:"rewards_ms"`       // longest time without newer rewards
+	WaitP99   float64     `json:"wait_p99_ms"`      // an attempt, from when it was due to its decision
 	WaitMax   float64     `json:"wait_max_ms"`
 	Counts    play.Counts `json:"counts"`
 	Lost      int64       `json:"lost"`             // claims acknowledged by then that the ledger does not have
@@ -45,8 +46,8 @@ type record struct {
 }
 
 func (f *record) String() string {
-	s := fmt.Sprintf("%-16s %-20s claims %s (%d shards), maps %s, standings %s, rewards %s; tries refused or reset %d, pending %d, unavailable %d; longest wait %s",
-		f.Kind, f.Hit, secs(f.Claims), f.Shards, secs(f.Maps), secs(f.Standings), secs(f.Rewards), f.Counts.Failed, f.Counts.Pending, f.Counts.Unavailable, secs(f.WaitMax))
+	s := fmt.Sprintf("%-16s %-20s claims %s (median shard %s, %d over 1s), maps %s, standings %s, rewards %s; tries refused or reset %d, pending %d, unavailable %d; longest wait %s",
+		f.Kind, f.Hit, secs(f.Claims), secs(f.Median), f.Shards, secs(f.Maps), secs(f.Standings), secs(f.Rewards), f.Counts.Failed, f.Counts.Pending, f.Counts.Unavailable, secs(f.WaitMax))
 	if f.Counts.GivenUp > 0 {
 		s += fmt.Sprintf(", never decided %d", f.Counts.GivenUp)
 	}
@@ -196,8 +197,8 @@ func (res *result) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s; commit %s; ack %s; seed %d; %.0f s\n\n", res.Machine, res.Commit, res.Ack, res.Seed, res.Took)
 	fmt.Fprintf(w, "Outside faults, %d s: %.0f claims/s won and acknowledged, %.0f attempts/s decided, p50 %.1f ms, p99 %.1f ms. With faults, %d s: %.0f and %.0f.\n\n",
 		r.QuietSeconds, r.QuietWon, r.QuietDecided, r.QuietP50, r.QuietP99, r.AllSeconds, r.AllWon, r.AllDecided)
-	fmt.Fprintln(w, "| fault | n | no claims p50 | max | no map p50 | max | no standings p50 | max | no rewards p50 | max | longest wait p50 | max | tries failed | pending | unavailable | never decided | lost |")
-	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
+	fmt.Fprintln(w, "| fault | n | no claims p50 | max | median shard p50 | max | no map p50 | max | no standings p50 | max | no rewards p50 | max | longest wait p50 | max | tries failed | pending | unavailable | never decided | lost |")
+	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
 	for _, k := range append(kindNames(), "") {
 		some := res.Between
 		if k != "" {
@@ -223,7 +224,7 @@ func (res *result) print(w io.Writer) {
 func row(some []*record) string {
 	cols := []string{some[0].Kind, fmt.Sprint(len(some))}
 	for _, of := range []func(*record) float64{
-		func(f *record) float64 { return f.Claims }, func(f *record) float64 { return f.Maps },
+		func(f *record) float64 { return f.Claims }, func(f *record) float64 { return f.Median }, func(f *record) float64 { return f.Maps },
 		func(f *record) float64 { return f.Standings }, func(f *record) float64 { return f.Rewards },
 		func(f *record) float64 { return f.WaitMax },
 	} {

@@ -88,8 +88,8 @@ func (r *run) start(ctx context.Context) (err error) {
 		Redis:    lab.ClusterOptions{Primaries: 3, Replicas: 1, NodeTimeout: nodeTimeout},
 		Postgres: lab.PostgresOptions{Durable: r.o.durable},
 		Ack:      r.o.ack, ShardsMax: r.o.shards,
-		Hunts:    []string{r.hunt()},
-		Args:     map[string][]string{"gateway": limits},
+		Hunts: []string{r.hunt()},
+		Args:  map[string][]string{"gateway": limits},
 	})
 	if err != nil {
 		return err
@@ -218,18 +218,21 @@ func (r *run) measured(f *record, healed time.Time) {
 	f.Broken, f.Window = ms(healed.Sub(f.from)), ms(f.to.Sub(f.from))
 	longest := func(name string) float64 { return ms(gap.Longest(r.tracks()[name], f.from, f.to).Length()) }
 	f.Claims, f.Maps, f.Standings, f.Rewards = longest("claims"), longest("maps"), longest("standings"), longest("rewards")
+	var each []time.Duration
 	for _, t := range r.tracks()["claims"] {
-		if t.Longest(f.from, f.to).Length() > shardHit {
+		d := t.Longest(f.from, f.to).Length()
+		if each = append(each, d); d > shardHit {
 			f.Shards++
 		}
 	}
+	f.Median = ms(gap.Median(each))
 	var w play.Waits
 	f.Counts, w = r.play.Touching(f.from, f.to)
 	f.WaitMax, f.WaitP99 = ms(w.Max()), ms(w.Quantile(0.99))
 }
 
 // shardHit is the gap from which on a fault is said to have hit a shard.
-const shardHit = 250 * time.Millisecond
+const shardHit = time.Second
 
 func (r *run) say(format string, args ...any) {
 	at := "  0:00"
