@@ -193,19 +193,54 @@ func (s *Service) all(ctx context.Context, as []cairn.Attempt, out []Answer, loo
 	s.metrics.duration.Observe(s.now().Sub(start).Seconds())
 }
 
+// Submit decides several attempts, each on its own, as ClaimAll does, but does
+// not wait: answered is called once for each, with its place in as, by any
+// goroutine, also before Submit returns. It must be quick, for a shard waits for
+// it, and must not put attempts to the Service. The Answer is borrowed. Submit
+// itself waits for maps that should be there, at most Options.MapWait, or until
+// ctx ends; what it has handed to a shard by then is decided all the same.
+func (s *Service) Submit(ctx context.Context, as []cairn.Attempt, answered func(int, *Answer)) {
+	calls := make([]call, len(as))
+	start, by := s.now(), time.Now().Add(s.opts.MapWait)
+	b := &submission{s, answered}
+	for i := range as {
+		c := &calls[i]
+		c.attempt, c.at, c.submission, c.index = as[i], start, b, i
+		s.route(ctx, by, c)
+	}
+}
+
+// A submission is attempts whose caller does not wait.
+type submission struct {
+	service  *Service
+	answered func(int, *Answer)
+}
+
+// end says that the call is answered; it must not be touched again.
+func (c *call) end() {
+	b := c.submission
+	if b == nil {
+		c.done.one()
+		return
+	}
+	b.service.metrics.answered(&c.answer, false)
+	b.service.metrics.duration.Observe(b.service.now().Sub(c.at).Seconds())
+	b.answered(c.index, &c.answer)
+}
+
 // route sends a call to the shard that owns its tile, or answers it here.
 func (s *Service) route(ctx context.Context, by time.Time, c *call) {
 	lay, halted, err := s.find(ctx, by, &c.attempt.TileRef, &c.answer.Verdict)
 	if err != nil || lay == nil {
 		c.answer.Err = err
-		c.done.one()
+		c.end()
 		return
 	}
 	c.lay, c.halted = lay, halted
 	i, ok := lay.Shard(c.attempt.Tile)
 	if !ok {
 		c.answer.Verdict = cairn.Verdict{Outcome: cairn.UnknownTile}
-		c.done.one()
+		c.end()
 		return
 	}
 	err = ErrUnavailable
@@ -214,7 +249,7 @@ func (s *Service) route(ctx context.Context, by time.Time, c *call) {
 	}
 	if err != nil {
 		c.answer.Err = err
-		c.done.one()
+		c.end()
 	}
 }
 

@@ -44,6 +44,9 @@ type call struct {
 	answer Answer
 	grant  uint64 // what the answer waits for
 	done   *done
+
+	submission *submission // instead of done: whom to tell
+	index      int         // of the call in it
 }
 
 // A shard owns one shard's log and Book.
@@ -340,5 +343,5 @@ func (sh *shard) finish(c *call, err error) {
 	if c.answer.Err = err; err != nil {
 		c.answer.Verdict = cairn.Verdict{}
 	}
-	c.done.one()
+	c.end()
 }

@@ -21,6 +21,10 @@ const (
 	backoffMax = 80 * time.Millisecond
 )
 
+// hopsMax is how often an attempt follows, without a pause, where an owner
+// sends it.
+const hopsMax = 2
+
 // ClaimsOptions tunes Claims.
 type ClaimsOptions struct {
 	Shards int // how many shards there are; 0 means 64
@@ -155,7 +159,8 @@ func (c *Claims) one(ctx context.Context, a *cairn.Attempt, lookup bool) (cairn.
 	defer func() { c.metrics.duration.Observe(time.Since(began).Seconds()) }()
 	perhaps := false // an owner may have decided it, and nobody heard
 	pause := backoffMin
-	hint := ""
+	hops := 0 // since the last pause
+	var hint Member
 	for tries := 0; ; tries++ {
 		if tries > 0 {
 			c.metrics.retries.Inc()
@@ -165,7 +170,7 @@ func (c *Claims) one(ctx context.Context, a *cairn.Attempt, lookup bool) (cairn.
 		if l != nil {
 			r = l.do(ctx, a, lookup)
 		}
-		switch hint = ""; r.fate {
+		switch hint = (Member{}); r.fate {
 		case decided:
 			if r.verdict.Outcome != cairn.Pending {
 				return r.verdict, nil
@@ -176,11 +181,10 @@ func (c *Claims) one(ctx context.Context, a *cairn.Attempt, lookup bool) (cairn.
 		case lost:
 			perhaps = perhaps || !lookup
 		case elsewhere:
-			if r.owner != to.Name && tries < 2 {
-				hint = r.owner // it has just been handed over: ask there at once
-				continue
-			}
 			hint = r.owner
+			if hops++; hint.Life != "" && hint.Life != to.Life && hops <= hopsMax {
+				continue // it has just been handed over: ask there at once
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -189,6 +193,7 @@ func (c *Claims) one(ctx context.Context, a *cairn.Attempt, lookup bool) (cairn.
 		case <-time.After(pause):
 			pause = min(2*pause, backoffMax)
 		}
+		hops = 0
 	}
 }
 
@@ -205,11 +210,15 @@ func (c *Claims) undecided(perhaps bool, why fate) (cairn.Verdict, error) {
 }
 
 // route returns whom to ask for a tile, the link there, and what is closed
-// when others are there. The link is nil if there is nobody.
-func (c *Claims) route(ref cairn.TileRef, hint string) (Member, *link, <-chan struct{}) {
+// when others are there. The link is nil if there is nobody. The hint, whom an
+// owner named, may have come so lately that it is not seen here yet.
+func (c *Claims) route(ref cairn.TileRef, hint Member) (Member, *link, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := hint
+	if hint.Life != "" && hint.Addr != "" && !c.ended {
+		return hint, c.link(hint), c.changed
+	}
+	name := hint.Name
 	if name == "" {
 		shard := 0 // of a map that is not known here anybody can say whom to ask
 		if n, ok := c.opts.ShardsOf(ref.Hunt, ref.Tick); ok {
@@ -221,13 +230,17 @@ func (c *Claims) route(ref cairn.TileRef, hint string) (Member, *link, <-chan st
 	if i < 0 || c.ended {
 		return Member{}, nil, c.changed
 	}
-	m := c.members[i]
+	return c.members[i], c.link(c.members[i]), c.changed
+}
+
+// link returns the link to a member. mu is held.
+func (c *Claims) link(m Member) *link {
 	l := c.links[m.Life]
 	if l == nil {
 		l = newLink(c.peers, m, &c.tasks)
 		c.links[m.Life] = l
 	}
-	return m, l, c.changed
+	return l
 }
 
 // inFlight returns how many attempts wait for an owner's answer.

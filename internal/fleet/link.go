@@ -30,7 +30,7 @@ const (
 type result struct {
 	fate    fate
 	verdict cairn.Verdict
-	owner   string // elsewhere
+	owner   Member // elsewhere: Name, Addr and Life
 }
 
 // A flight is an attempt on its way over a link.
@@ -252,7 +252,7 @@ func resultOf(p *fleetpb.Answer, ref cairn.TileRef) result {
 	case fleetpb.Reason_REASON_UNSPECIFIED:
 		return result{fate: decided, verdict: verdictOf(p, ref)}
 	case fleetpb.Reason_REASON_NOT_OWNER:
-		return result{fate: elsewhere, owner: r.Owner}
+		return result{fate: elsewhere, owner: Member{Name: r.Owner, Addr: r.Addr, Life: r.Life}}
 	case fleetpb.Reason_REASON_FULL:
 		return result{fate: full}
 	}

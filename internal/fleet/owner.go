@@ -64,7 +64,7 @@ type Owner struct {
 
 // A gift is a shard that was given away.
 type gift struct {
-	to    string
+	to    Member    // Name, Addr and Life
 	until time.Time // it is not taken back before
 }
 
@@ -267,7 +267,7 @@ func (o *Owner) take(ctx context.Context, shard int, from []Member) {
 		// Then it fences the old owner out, which costs what was in flight a
 		// retry. By then the old one knows that it may not be the owner.
 		ask, cancel := context.WithTimeout(ctx, o.timing.TTL)
-		err := o.peers.release(ask, m, shard, o.opts.Name)
+		err := o.peers.release(ask, m, shard, &o.heart.self)
 		cancel()
 		if err != nil {
 			o.opts.Log.Info("a peer did not release a shard; fencing it", "shard", shard, "peer", m.Name, "err", err)
@@ -285,8 +285,8 @@ func (o *Owner) take(ctx context.Context, shard int, from []Member) {
 	o.opts.Log.Debug("serves a shard", "shard", shard, "took", time.Since(began))
 }
 
-// give lets go of a shard, for the member of the given name.
-func (o *Owner) give(ctx context.Context, shard int, to string) error {
+// give lets go of a shard, for another member.
+func (o *Owner) give(ctx context.Context, shard int, to Member) error {
 	o.mu.Lock()
 	o.given[shard] = gift{to, time.Now().Add(calmFor)}
 	o.mu.Unlock()
@@ -295,8 +295,8 @@ func (o *Owner) give(ctx context.Context, shard int, to string) error {
 	return err
 }
 
-// ownerOf returns whom to ask for a shard, "" if nobody is known.
-func (o *Owner) ownerOf(shard int) string {
+// ownerOf returns whom to ask for a shard; without a name if nobody is known.
+func (o *Owner) ownerOf(shard int) Member {
 	o.mu.Lock()
 	g, ok := o.given[shard]
 	o.mu.Unlock()
@@ -304,9 +304,10 @@ func (o *Owner) ownerOf(shard int) string {
 		return g.to
 	}
 	if shard < 0 || shard >= o.service.Shards() {
-		return ""
+		return Member{}
 	}
-	return o.view.Owners(o.service.Shards())[shard]
+	m, _ := o.view.Member(o.view.Owners(o.service.Shards())[shard])
+	return m
 }
 
 // watch keeps a connection to each peer whose end is the end of the process:

@@ -67,9 +67,9 @@ func (p *peers) boards(addr string) fleetpbconnect.BoardsClient {
 	return fleetpbconnect.NewBoardsClient(p.client, "http://"+addr, plain)
 }
 
-// release asks a member for a shard.
-func (p *peers) release(ctx context.Context, m Member, shard int, to string) error {
-	_, err := p.to(m.Addr).Release(ctx, &fleetpb.ReleaseRequest{Shard: uint32(shard), To: to})
+// release asks a member for a shard, to be another's.
+func (p *peers) release(ctx context.Context, m Member, shard int, to *Member) error {
+	_, err := p.to(m.Addr).Release(ctx, &fleetpb.ReleaseRequest{Shard: uint32(shard), To: to.Name, Addr: to.Addr, Life: to.Life})
 	return err
 }
 

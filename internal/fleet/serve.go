@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/claim"
 	"github.com/veltrix/cairn/internal/fleet/fleetpb"
 	"github.com/veltrix/cairn/internal/fleet/fleetpb/fleetpbconnect"
@@ -17,8 +18,10 @@ import (
 
 const (
 	// windowMax bounds the attempts of one stream that have no answer yet. A
-	// gateway that has used it up answers 503 by itself.
-	windowMax = 8192
+	// gateway that has used it up answers 503 by itself. It is large, so that
+	// shards whose log stalls for a while, in a failover of one of many, do not
+	// use up what is there for all.
+	windowMax = 1 << 16
 
 	// batchMax bounds the attempts, and the answers, in one message.
 	batchMax = 512
@@ -58,7 +61,7 @@ func (r *rpc) Release(ctx context.Context, req *fleetpb.ReleaseRequest) (*fleetp
 	if int64(req.Shard) >= int64(o.service.Shards()) {
 		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("no such shard"))
 	}
-	if err := o.give(ctx, int(req.Shard), req.To); err != nil {
+	if err := o.give(ctx, int(req.Shard), Member{Name: req.To, Addr: req.Addr, Life: req.Life}); err != nil {
 		return nil, connect.NewError(connect.CodeDeadlineExceeded, err)
 	}
 	return &fleetpb.ReleaseResponse{}, nil
@@ -69,66 +72,130 @@ func (r *rpc) Decide(ctx context.Context, stream *connect.BidiStream[fleetpb.Att
 	o := (*Owner)(r)
 	o.metrics.streams.Inc()
 	defer o.metrics.streams.Dec()
-	// When the stream ends nobody hears the answers any more: what has not
-	// been granted by then need not be.
 	ctx, cancel := context.WithCancel(ctx)
-	var tasks sync.WaitGroup
-	defer tasks.Wait()
+	s := &session{owner: o, out: newOutbox[*fleetpb.Answer](), doubts: newOutbox[doubt]()}
+	defer s.tasks.Wait()
 	defer cancel()
-	out := newOutbox[*fleetpb.Answer]()
-	tasks.Go(func() {
+	s.tasks.Go(func() {
 		defer cancel()
 		if stream.Send(&fleetpb.Answers{}) != nil { // the greeting
 			return
 		}
 		for {
-			answers := out.take(ctx, batchMax)
+			answers := s.out.take(ctx, batchMax)
 			if answers == nil || stream.Send(&fleetpb.Answers{Answers: answers}) != nil {
 				return
 			}
 		}
 	})
-	var inFlight atomic.Int64
+	s.tasks.Go(func() { s.verify(ctx) })
 	for {
 		in, err := stream.Receive()
 		if err != nil || ctx.Err() != nil {
 			return nil // gateways end streams when they like
 		}
 		o.metrics.batch.Observe(float64(len(in.Attempts)))
-		for _, a := range in.Attempts {
-			if inFlight.Add(1) > windowMax {
-				inFlight.Add(-1)
-				out.put(&fleetpb.Answer{Id: a.Id, Refusal: &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_FULL}})
-				continue
+		s.decide(ctx, in.Attempts)
+	}
+}
+
+// A session is one stream of attempts. When it ends nobody hears the answers
+// any more, and they are dropped.
+type session struct {
+	owner    *Owner
+	tasks    sync.WaitGroup
+	inFlight atomic.Int64
+	out      *outbox[*fleetpb.Answer]
+	doubts   *outbox[doubt]
+}
+
+// A doubt is an answer that is true only if this process owns the shard.
+type doubt struct {
+	attempt *fleetpb.Attempt
+	shard   int
+	verdict cairn.Verdict
+}
+
+// decide decides what came in one message. It does not wait.
+func (s *session) decide(ctx context.Context, in []*fleetpb.Attempt) {
+	as := make([]cairn.Attempt, 0, len(in))
+	of := make([]*fleetpb.Attempt, 0, len(in))
+	for _, p := range in {
+		if s.inFlight.Add(1) > 2*windowMax { // more than a gateway has: it has given some up
+			s.answer(p, &fleetpb.Answer{Refusal: &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_FULL}})
+			continue
+		}
+		a := attemptOf(p)
+		if _, known := s.owner.service.ShardOf(a.TileRef); p.Lookup || !known {
+			// One whose map has yet to come must not keep the others waiting.
+			s.tasks.Go(func() { s.alone(ctx, p, &a) })
+			continue
+		}
+		as, of = append(as, a), append(of, p)
+	}
+	s.owner.service.Submit(ctx, as, func(i int, a *claim.Answer) {
+		v, err := &a.Verdict, a.Err
+		if err == nil && !s.owner.sure(v) {
+			if shard, ok := s.owner.service.ShardOf(as[i].TileRef); ok && !s.owner.trusts(shard) {
+				s.doubts.put(doubt{of[i], shard, *v})
+				return
 			}
-			// A goroutine each: one whose shard's log stalls, or whose map has
-			// yet to come, must not keep the others waiting.
-			tasks.Go(func() {
-				out.put(o.answer(ctx, a))
-				inFlight.Add(-1)
+		}
+		s.tell(of[i], v, err)
+	})
+}
+
+// alone decides one attempt, and waits for it.
+func (s *session) alone(ctx context.Context, p *fleetpb.Attempt, a *cairn.Attempt) {
+	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(p.WithinMs)*time.Millisecond, withinMax))
+	defer cancel()
+	v, err := s.owner.decide(ctx, a, p.Lookup)
+	s.tell(p, &v, err)
+}
+
+// verify settles doubts until ctx ends, those of a shard together.
+func (s *session) verify(ctx context.Context) {
+	for {
+		doubts := s.doubts.take(ctx, batchMax)
+		if doubts == nil {
+			return
+		}
+		byShard := map[int][]doubt{}
+		for _, d := range doubts {
+			byShard[d.shard] = append(byShard[d.shard], d)
+		}
+		for shard, ds := range byShard {
+			s.tasks.Go(func() {
+				err := s.owner.confirm(ctx, shard)
+				for i := range ds {
+					s.tell(ds[i].attempt, &ds[i].verdict, err)
+				}
 			})
 		}
 	}
 }
 
-// answer decides one attempt.
-func (o *Owner) answer(ctx context.Context, p *fleetpb.Attempt) *fleetpb.Answer {
-	within := min(time.Duration(p.WithinMs)*time.Millisecond, withinMax)
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	a := attemptOf(p)
-	v, err := o.decide(ctx, &a, p.Lookup)
+// tell answers an attempt.
+func (s *session) tell(p *fleetpb.Attempt, v *cairn.Verdict, err error) {
 	switch {
 	case err == nil:
-		return answerOf(p.Id, &v)
-	case !errors.Is(err, claim.ErrNotOwner):
-		return &fleetpb.Answer{Id: p.Id, Refusal: &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_UNAVAILABLE}}
+		s.answer(p, answerOf(p.Id, v))
+	case errors.Is(err, claim.ErrNotOwner):
+		refusal := &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_NOT_OWNER}
+		if shard, ok := s.owner.service.ShardOf(attemptOf(p).TileRef); ok {
+			to := s.owner.ownerOf(shard)
+			refusal.Shard, refusal.Owner, refusal.Addr, refusal.Life = uint32(shard), to.Name, to.Addr, to.Life
+		}
+		s.answer(p, &fleetpb.Answer{Refusal: refusal})
+	default:
+		s.answer(p, &fleetpb.Answer{Refusal: &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_UNAVAILABLE}})
 	}
-	refusal := &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_NOT_OWNER}
-	if shard, ok := o.service.ShardOf(a.TileRef); ok {
-		refusal.Shard, refusal.Owner = uint32(shard), o.ownerOf(shard)
-	}
-	return &fleetpb.Answer{Id: p.Id, Refusal: refusal}
+}
+
+func (s *session) answer(p *fleetpb.Attempt, a *fleetpb.Answer) {
+	a.Id = p.Id
+	s.out.put(a)
+	s.inFlight.Add(-1)
 }
 
 // An outbox gathers what waits to be sent, so that a message takes all of it.

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -39,6 +40,7 @@ func simulate(t *testing.T, seed uint64, names []string, f func(*world)) {
 			w.end(stop, stop2)
 		}()
 		w.until(5*time.Second, "all is served", w.served)
+		w.until(5*time.Second, "the gateways know", func() error { return errors.Join(knows.Ready(), asks.Ready()) })
 		wg.Go(func() { w.play(ctx, knows, 12, seed, 20*time.Millisecond) })
 		wg.Go(func() { w.play(ctx, asks, 8, seed+1000, 20*time.Millisecond) })
 		time.Sleep(2 * time.Second)

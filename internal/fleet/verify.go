@@ -16,16 +16,28 @@ func (o *Owner) decide(ctx context.Context, a *cairn.Attempt, lookup bool) (v ca
 	} else {
 		v, err = o.service.Claim(ctx, a)
 	}
-	if err != nil || v.Outcome == cairn.Won || v.Outcome == cairn.Gone || v.Outcome == cairn.Pending {
+	if err != nil || o.sure(&v) {
 		return v, err
 	}
-	// All else says that the tile was free as far as this process knows.
 	shard, ok := o.service.ShardOf(a.TileRef)
 	if !ok || o.trusts(shard) {
 		return v, nil
 	}
+	return v, o.confirm(ctx, shard)
+}
+
+// sure reports whether a verdict is true whoever owns the shard: it is a fact
+// for ever, or says nothing. All else says that the tile was free as far as
+// this process knows.
+func (*Owner) sure(v *cairn.Verdict) bool {
+	return v.Outcome == cairn.Won || v.Outcome == cairn.Gone || v.Outcome == cairn.Pending
+}
+
+// confirm asks the log whether this process owns a shard, and returns
+// claim.ErrNotOwner if it does not.
+func (o *Owner) confirm(ctx context.Context, shard int) error {
 	o.metrics.verified.Inc()
-	return v, o.asking[shard].ask(ctx, func() error {
+	return o.asking[shard].ask(ctx, func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.timing.TTL)
 		defer cancel()
 		return o.service.Verify(ctx, shard)
@@ -65,7 +77,7 @@ func (o *Owner) trusts(shard int) bool {
 	o.mu.Unlock()
 	members, _ := o.view.Members()
 	return !given && o.heart.runs() && time.Since(o.view.Asked()) < o.timing.TTL &&
-		o.ownerOf(shard) == o.opts.Name && !o.contested(members, shard)
+		o.ownerOf(shard).Name == o.opts.Name && !o.contested(members, shard)
 }
 
 // An inquirer has one question asked for all who have it: whoever comes while

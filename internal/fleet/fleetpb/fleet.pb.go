@@ -690,7 +690,9 @@ type Refusal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        Reason                 `protobuf:"varint,1,opt,name=reason,proto3,enum=cairn.fleet.v1.Reason" json:"reason,omitempty"`
 	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"` // not_owner: the tile's shard
-	Owner         string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`  // not_owner: the id of the member to ask, if it is known
+	Owner         string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`  // not_owner: the name of the member to ask, if it is known
+	Addr          string                 `protobuf:"bytes,4,opt,name=addr,proto3" json:"addr,omitempty"`    // not_owner: where it listens; the caller may not know it yet
+	Life          string                 `protobuf:"bytes,5,opt,name=life,proto3" json:"life,omitempty"`    // not_owner: its life
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -742,6 +744,20 @@ func (x *Refusal) GetShard() uint32 {
 func (x *Refusal) GetOwner() string {
 	if x != nil {
 		return x.Owner
+	}
+	return ""
+}
+
+func (x *Refusal) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *Refusal) GetLife() string {
+	if x != nil {
+		return x.Life
 	}
 	return ""
 }
@@ -858,7 +874,9 @@ func (x *Claim) GetIndex() uint32 {
 type ReleaseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
-	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"` // the id of the member that asks
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`     // the name of the member that asks
+	Addr          string                 `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"` // where it listens
+	Life          string                 `protobuf:"bytes,4,opt,name=life,proto3" json:"life,omitempty"` // its life
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -903,6 +921,20 @@ func (x *ReleaseRequest) GetShard() uint32 {
 func (x *ReleaseRequest) GetTo() string {
 	if x != nil {
 		return x.To
+	}
+	return ""
+}
+
+func (x *ReleaseRequest) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *ReleaseRequest) GetLife() string {
+	if x != nil {
+		return x.Life
 	}
 	return ""
 }
@@ -996,11 +1028,13 @@ const file_fleet_proto_rawDesc = "" +
 	"\rattempts_left\x18\x06 \x01(\rR\fattemptsLeft\x12\x19\n" +
 	"\bopens_us\x18\a \x01(\x03R\aopensUs\x12\x1b\n" +
 	"\tcloses_us\x18\b \x01(\x03R\bclosesUs\x12$\n" +
-	"\x0eretry_after_ms\x18\t \x01(\rR\fretryAfterMs\"e\n" +
+	"\x0eretry_after_ms\x18\t \x01(\rR\fretryAfterMs\"\x8d\x01\n" +
 	"\aRefusal\x12.\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x16.cairn.fleet.v1.ReasonR\x06reason\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x14\n" +
-	"\x05owner\x18\x03 \x01(\tR\x05owner\"\xc8\x01\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x12\n" +
+	"\x04addr\x18\x04 \x01(\tR\x04addr\x12\x12\n" +
+	"\x04life\x18\x05 \x01(\tR\x04life\"\xc8\x01\n" +
 	"\x05Claim\x12\x12\n" +
 	"\x04cell\x18\x01 \x01(\x04R\x04cell\x12\x16\n" +
 	"\x06reward\x18\x02 \x01(\x03R\x06reward\x12\x16\n" +
@@ -1010,10 +1044,12 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05shard\x18\x06 \x01(\rR\x05shard\x12\x14\n" +
 	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03seq\x18\b \x01(\x04R\x03seq\x12\x14\n" +
-	"\x05index\x18\t \x01(\rR\x05index\"6\n" +
+	"\x05index\x18\t \x01(\rR\x05index\"^\n" +
 	"\x0eReleaseRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\tR\x02to\"\x11\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x12\n" +
+	"\x04addr\x18\x03 \x01(\tR\x04addr\x12\x12\n" +
+	"\x04life\x18\x04 \x01(\tR\x04life\"\x11\n" +
 	"\x0fReleaseResponse*_\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
