@@ -138,6 +138,43 @@ func TestRolledBack(t *testing.T) {
 	}
 }
 
+// TestRolledBackAndOpened: the fence is lost too, and another writer has opened
+// since: it has the same epoch, and records with the same ids.
+func TestRolledBackAndOpened(t *testing.T) {
+	node := redistest.Start(t)
+	for _, others := range []int{0, 2, 3, 4, 6} { // mine are 2-1 to 2-3, and 2-4 is next
+		t.Run(fmt.Sprint(others), func(t *testing.T) {
+			r := newRig(t, node, node.URL(), quiet)
+			r.append("old")
+			d, _ := node.Do(t, "DUMP", r.key()).ToString()
+			r.w = r.open(r.s)
+			for _, b := range []string{"a", "b", "c"} {
+				r.append(b)
+			}
+			f := r.follow(r.w.(*writer).last.Offset)
+			node.Do(t, "RESTORE", r.key(), "0", d, "REPLACE")
+			other := r.open(r.second())
+			if other.Fence() != r.w.Fence() {
+				t.Fatalf("the other's fence is %v, want %v", other.Fence(), r.w.Fence())
+			}
+			want := []string{"old"}
+			for i := range others {
+				body := fmt.Sprint("other", i)
+				if _, err := other.Append(r.ctx, []byte(body), eventlog.Offset{}); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, body)
+			}
+			r.refuse("d", eventlog.ErrFenced)
+			if _, err := other.Append(r.ctx, []byte("more"), eventlog.Offset{}); err != nil {
+				t.Errorf("R5: the other writer is shut out: %v", err)
+			}
+			r.want(append(want, "more")...)
+			r.fails(f, eventlog.ErrDiverged)
+		})
+	}
+}
+
 // TestRolledBackFar: more is lost than the writer keeps in memory.
 func TestRolledBackFar(t *testing.T) {
 	node := redistest.Start(t)
@@ -275,11 +312,18 @@ func TestLostReplyThenFenced(t *testing.T) {
 // TestUnresolved: nobody answers, so nobody knows; and the writer is through.
 func TestUnresolved(t *testing.T) {
 	node := redistest.Start(t)
-	for _, before := range []bool{true, false} {
-		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
+	for i := range 4 {
+		before, looks := i%2 == 0, i > 1 // whether the writer had to look first
+		t.Run(fmt.Sprintf("before=%v looks=%v", before, looks), func(t *testing.T) {
 			p := newProxy(t, node.Addr)
 			r := newRig(t, node, p.url(), Options{MarkAfter: time.Hour, ResolveMax: 300 * time.Millisecond})
 			r.append("a")
+			if looks {
+				w := r.w.(*writer)
+				w.mu.Lock()
+				w.armed = false
+				w.mu.Unlock()
+			}
 			p.cut("XADD", before, true)
 			r.refuse("b", eventlog.ErrUnknown)
 			p.setDown(false)

@@ -29,6 +29,25 @@ func TestExpired(t *testing.T) {
 	}
 }
 
+// TestNothingCreates: the stream goes between a look and what is sent behind
+// it, such as a seal.
+func TestNothingCreates(t *testing.T) {
+	node := redistest.Start(t)
+	r := newRig(t, node, node.URL(), quiet)
+	w := r.w.(*writer)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	node.Do(t, "DEL", r.key())
+	e := entry{genesis: w.genesis}
+	e.Offset, e.Kind = eventlog.Offset{Epoch: 1, Seq: sealSeq}, kindSeal
+	if f := fateOf(w.link.do(r.s.xadd(w.link, w.log, &e, true))[0].Error()); f != missing {
+		t.Errorf("R1: an entry without a stream had fate %d, want missing", f)
+	}
+	if n, _ := node.Do(t, "EXISTS", r.key()).AsInt64(); n != 0 {
+		t.Error("R1: an entry created the stream")
+	}
+}
+
 // TestMadeByHand: an XADD without NOMKSTREAM has made a stream where there was
 // none, and its id is below the writer's.
 func TestMadeByHand(t *testing.T) {
