@@ -16,7 +16,7 @@ type logCmd struct {
 	Init   logInitCmd   `cmd:"" help:"Provision the logs of a new system; of an old one, more shards."`
 	Status logStatusCmd `cmd:"" help:"Show every log: where it is, how long, and up to where it is durable."`
 	Reset  logResetCmd  `cmd:"" help:"Delete every log, for good."`
-	// WIP ACL    logACLCmd    `cmd:"" name:"acl" help:"Print an ACL file for Redis: a user a role, with the commands that it needs."`
+	ACL    logACLCmd    `cmd:"" name:"acl" help:"Print an ACL file for Redis: a user a role, with the commands that it needs."`
 }
 
 type logInitCmd struct {
@@ -33,6 +33,10 @@ type logStatusCmd struct {
 type logResetCmd struct {
 	logFlag
 	Yes bool `help:"Do it: all hunts, claims and standings of this system are gone."`
+}
+
+type logACLCmd struct {
+	Passwords string `help:"File of the roles' passwords: a line ROLE PASSWORD each, readable by its owner only. It is made, with new passwords, if it is not there." placeholder:"FILE" required:""`
 }
 
 // Run provisions what is not there. It may be run again and again.

@@ -37,11 +37,11 @@ type cli struct {
 
 	Up upCmd `cmd:"" help:"Start the whole game in one process."`
 
-	Generator generatorCmd `cmd:"" group:"Roles of a fleet" help:"Emit a map a tick; of several processes one does."`
-	Claims    claimsCmd    `cmd:"" group:"Roles of a fleet" help:"Own shards and grant tiles."`
-	// WIP Gateway     gatewayCmd     `cmd:"" group:"Roles of a fleet" help:"Serve players and tell those who watch."`
-	// WIP Leaderboard leaderboardCmd `cmd:"" group:"Roles of a fleet" help:"Fold standings, publish boards and trim the logs."`
-	Rewards rewardsCmd `cmd:"" group:"Roles of a fleet" help:"Settle claims in the ledger."`
+	Generator   generatorCmd   `cmd:"" group:"Roles of a fleet" help:"Emit a map a tick; of several processes one does."`
+	Claims      claimsCmd      `cmd:"" group:"Roles of a fleet" help:"Own shards and grant tiles."`
+	Gateway     gatewayCmd     `cmd:"" group:"Roles of a fleet" help:"Serve players and tell those who watch."`
+	Leaderboard leaderboardCmd `cmd:"" group:"Roles of a fleet" help:"Fold standings, publish boards and trim the logs."`
+	Rewards     rewardsCmd     `cmd:"" group:"Roles of a fleet" help:"Settle claims in the ledger."`
 
 	Log     logCmd     `cmd:"" help:"Provision and show the logs in Redis."`
 	Hunt    huntCmd    `cmd:"" help:"Create, list and steer hunts through the operator's API."`

@@ -64,7 +64,7 @@ type database struct {
 	log  *slog.Logger
 
 	led atomic.Pointer[ledger.Ledger]
-	why atomic.Pointer[error] // the database could not be opened yet; nil before the first try
+	why atomic.Pointer[error] // the database was away when it was needed last; nil before the first try
 }
 
 // openEvery is how often a database that is away is tried again.
@@ -77,6 +77,7 @@ func (d *database) await(ctx context.Context) (*ledger.Ledger, error) {
 		l, err := ledger.Open(ctx, d.dsn, d.opts)
 		if err == nil {
 			d.led.Store(l)
+			d.noted(nil)
 			return l, nil
 		}
 		if ctx.Err() != nil {
@@ -85,7 +86,7 @@ func (d *database) await(ctx context.Context) (*ledger.Ledger, error) {
 		if !ledger.IsAway(err) {
 			return nil, err
 		}
-		d.why.Store(&err)
+		d.noted(err)
 		d.log.Warn("the ledger's database is away; trying again", "err", err, "in", openEvery)
 		select {
 		case <-ctx.Done():
@@ -116,7 +117,22 @@ func (d *database) ready() error {
 	if err != nil {
 		return err
 	}
-	return settledEnough(l)
+	if !d.opts.ReadOnly {
+		return settledEnough(l)
+	}
+	if why := d.why.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// noted remembers whether the database was there.
+func (d *database) noted(err error) {
+	if err == nil {
+		d.why.Store(nil)
+	} else if ledger.IsAway(err) {
+		d.why.Store(&err)
+	}
 }
 
 func (d *database) close() {
@@ -133,7 +149,9 @@ func (d *database) Rewards(ctx context.Context, player cairn.PlayerID, cursor st
 	if err != nil {
 		return nil, "", err
 	}
-	return l.Rewards(ctx, player, cursor, limit)
+	entries, next, err := l.Rewards(ctx, player, cursor, limit)
+	d.noted(err)
+	return entries, next, err
 }
 
 // Balance implements [server.Rewards].
@@ -142,5 +160,7 @@ func (d *database) Balance(ctx context.Context, player cairn.PlayerID) (cairn.Mi
 	if err != nil {
 		return 0, err
 	}
-	return l.Balance(ctx, player)
+	sum, err := l.Balance(ctx, player)
+	d.noted(err)
+	return sum, err
 }
