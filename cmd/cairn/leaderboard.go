@@ -38,7 +38,7 @@ func (c leaderboardCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	peers := fleet.NewBoards(r.reg, fleet.BoardsOptions{Log: r.log})
+	peers := fleet.NewBoards(r.reg, fleet.BoardsOptions{Self: r.name, Log: r.log})
 	boards = leaderboard.New(r.store, leaderboard.Options{
 		Checkpoint: filepath.Join(c.Data, checkpointFile), Leader: leader, Fetch: peers.Checkpoint, Log: r.log, Metrics: r.metrics,
 	})

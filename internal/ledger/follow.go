@@ -61,7 +61,7 @@ func follow(ctx context.Context, store eventlog.Store, shard int, run uint64, se
 		p.fits()
 	}
 	var held []record // read, and not known to be durable
-	defer func() { p.addUnsettled(-len(held)) }()
+	defer func() { p.addUnsettled(-owed(held)) }()
 	for {
 		recs, durable, err := f.Next(ctx)
 		if err != nil {
@@ -79,7 +79,7 @@ func follow(ctx context.Context, store eventlog.Store, shard int, run uint64, se
 			}
 			at = position{r.offset, r.chain}
 			held = append(held, r)
-			p.addUnsettled(1)
+			p.addUnsettled(owed(held[len(held)-1:]))
 		}
 		p.setRead(at.offset)
 		n := 0
@@ -100,6 +100,17 @@ func follow(ctx context.Context, store eventlog.Store, shard int, run uint64, se
 		}
 		p.fits()
 	}
+}
+
+// owed returns how many of some records have something to settle: the mark
+// that an idle log ends with has not, and is never durable.
+func owed(records []record) (n int) {
+	for i := range records {
+		if len(records[i].claims) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // final makes the errors that no second try mends halt the shard.

@@ -16,7 +16,7 @@ import (
 type progress struct {
 	mu        sync.Mutex
 	read      eventlog.Offset // the last record read
-	unsettled int             // records read and not settled
+	unsettled int             // records of claims that are read and not settled
 	halted    error           // why the shard is not settled any more
 }
 

@@ -75,7 +75,7 @@ func (s *settler) settle(ctx context.Context) {
 		for _, b := range batches {
 			sh := s.shards[b.shard]
 			sh.at = b.to
-			sh.addUnsettled(-len(b.records))
+			sh.addUnsettled(-owed(b.records))
 		}
 	}
 }
