@@ -136,20 +136,28 @@ func (s *Store) poll() {
 	defer tick.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-tick.C:
 		}
-		for addr, feeds := range s.idleFeeds() {
+		for addr, feeds := range s.idleFeeds(n%coldEvery == 0) {
 			wg.Go(func() { s.pollNode(addr, feeds) })
 		}
 	}
 }
 
-// idleFeeds takes the feeds that no poll is under way for, by node.
-func (s *Store) idleFeeds() map[string][]*feed {
+// A log that had nothing new for a while is asked for less often: most shards
+// are quiet most of the time, and each question costs Redis a command.
+const (
+	coldAfter = 40 // polls without a record
+	coldEvery = 4  // polls
+)
+
+// idleFeeds takes the feeds that no poll is under way for, by node; the cold
+// ones only if they are wanted.
+func (s *Store) idleFeeds(cold bool) map[string][]*feed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.feeds) == 0 {
@@ -159,7 +167,7 @@ func (s *Store) idleFeeds() map[string][]*feed {
 	out := make(map[string][]*feed)
 	for _, f := range s.feeds {
 		f.mu.Lock()
-		if !f.busy {
+		if !f.busy && (cold || f.quiet < coldAfter) {
 			f.busy = true
 			out[t.addr(f.log)] = append(out[t.addr(f.log)], f)
 		}
@@ -215,7 +223,9 @@ func (s *Store) pollFeeds(addr string, feeds []*feed) error {
 		r := rs[0]
 		rs = rs[1:]
 		list, e := entries(r)
+		f.quiet++
 		if e == nil && len(list) > 0 {
+			f.quiet = 0
 			e = f.took(list)
 		}
 		if look {

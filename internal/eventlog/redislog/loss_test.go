@@ -48,6 +48,37 @@ func TestNothingCreates(t *testing.T) {
 	}
 }
 
+// TestRearm: what happened between an append and the WATCH behind it.
+func TestRearm(t *testing.T) {
+	node := redistest.Start(t)
+	for name, c := range map[string]struct {
+		happens func(r *rig)
+		want    bool
+	}{
+		"nothing":      {func(*rig) {}, true},
+		"a fence":      {func(r *rig) { r.open(r.s) }, false},
+		"a trim":       {func(r *rig) { node.Do(t, "XTRIM", r.key(), "MAXLEN", "2") }, false},
+		"deletion":     {func(r *rig) { node.Do(t, "DEL", r.key()) }, false},
+		"a lost entry": {func(r *rig) { node.Do(t, "XDEL", r.key(), "1-2") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, node, node.URL(), quiet)
+			r.append("a")
+			r.append("b")
+			c.happens(r)
+			w := r.w.(*writer)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			b, at := w.link.c.B(), w.anchor.String()
+			w.rearm(w.anchor, false, w.link.do(b.Watch().Key(r.key()).Build(),
+				b.Xrange().Key(r.key()).Start(at).End(at).Build(), b.Xlen().Key(r.key()).Build()))
+			if w.armed != c.want {
+				t.Errorf("R4: armed is %v, want %v", w.armed, c.want)
+			}
+		})
+	}
+}
+
 // TestMadeByHand: an XADD without NOMKSTREAM has made a stream where there was
 // none, and its id is below the writer's.
 func TestMadeByHand(t *testing.T) {

@@ -49,7 +49,9 @@ func (r *rig) open(s *Store) eventlog.Writer {
 // second opens the same logs by another store, directly.
 func (r *rig) second() *Store {
 	r.t.Helper()
-	s := mustOpen(r.t, r.node.URL(), r.s.opts)
+	opts := r.s.opts
+	opts.ResolveMax, opts.ReplyMax = 0, 0 // what mustOpen has
+	s := mustOpen(r.t, r.node.URL(), opts)
 	r.t.Cleanup(func() { s.Close() })
 	return s
 }
