@@ -47,7 +47,7 @@ func (c logInitCmd) Run(p *program) error {
 	if c.ShardsMax < 1 || c.ShardsMax > cairn.ShardsMax {
 		return usagef("--shards-max: is %d; want 1 to %d", c.ShardsMax, cairn.ShardsMax)
 	}
-	store, err := c.open(p.ctx, p.log, nil)
+	store, err := c.open(p.ctx, p.log, nil, 0)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (c logStatusCmd) Run(p *program) error {
 	if err := c.required(); err != nil {
 		return err
 	}
-	store, err := c.open(p.ctx, p.log, nil)
+	store, err := c.open(p.ctx, p.log, nil, 0)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (c logResetCmd) Run(p *program) error {
 	if err := c.required(); err != nil {
 		return err
 	}
-	store, err := c.open(p.ctx, p.log, nil)
+	store, err := c.open(p.ctx, p.log, nil, 0)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -55,9 +56,10 @@ func (f logFlag) tls() (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
 }
 
-// open opens the logs.
-func (f logFlag) open(ctx context.Context, log *slog.Logger, reg prometheus.Registerer) (*redislog.Store, error) {
-	opts := redislog.Options{Log: log, Metrics: reg}
+// open opens the logs. poll is how often what follows them looks for news; 0
+// is as often as those do whom players wait for.
+func (f logFlag) open(ctx context.Context, log *slog.Logger, reg prometheus.Registerer, poll time.Duration) (*redislog.Store, error) {
+	opts := redislog.Options{PollEvery: poll, Log: log, Metrics: reg}
 	if f.Ack != "auto" {
 		opts.Ack = redislog.Ack(f.Ack)
 	}

@@ -28,7 +28,7 @@ type genesis struct {
 // openStore opens the logs of a game: those in its folder, or in Redis.
 func openStore(ctx context.Context, opts gameOptions, reg prometheus.Registerer) (eventlog.Store, error) {
 	if opts.redis.given() {
-		s, err := opts.redis.open(ctx, opts.log, reg)
+		s, err := opts.redis.open(ctx, opts.log, reg, 0)
 		if err != nil {
 			return nil, err
 		}

@@ -60,6 +60,16 @@ type role struct {
 	addr    string       // at which others reach peer
 }
 
+// polls are how often the roles look for news in the logs, where nobody waits
+// for them as for a board: a map is emitted 400 ms before it opens, deltas go
+// out with a sweep of 50 ms, and money can wait.
+var polls = map[string]time.Duration{
+	fleet.RoleGenerator: 20 * time.Millisecond,
+	fleet.RoleClaims:    10 * time.Millisecond,
+	fleet.RoleGateway:   10 * time.Millisecond,
+	fleet.RoleRewards:   25 * time.Millisecond,
+}
+
 // open connects a role, and says what is wrong with what it was given.
 func (f roleFlags) open(p *program, what string, peer *peerFlag) (_ *role, err error) {
 	r := &role{what: what, flags: f, metrics: prometheus.NewRegistry()}
@@ -88,7 +98,7 @@ func (f roleFlags) open(p *program, what string, peer *peerFlag) (_ *role, err e
 	}
 	r.log = p.log.With("process", r.name)
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if r.store, err = f.logFlag.open(p.ctx, r.log, r.metrics); err != nil {
+	if r.store, err = f.logFlag.open(p.ctx, r.log, r.metrics, polls[what]); err != nil {
 		return nil, err
 	}
 	names, err := r.store.Logs(p.ctx)

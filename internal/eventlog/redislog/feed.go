@@ -25,6 +25,7 @@ type feed struct {
 	// Owned by the poll under way: at most one.
 	pos    eventlog.Offset // of the newest entry read, seals included
 	looked time.Time       // when the newest record was compared last
+	quiet  int             // polls since there was something new; read while none is under way, with mu
 
 	mu      sync.Mutex
 	ring    []eventlog.Record // without a gap, chain checked; never empty; never overwritten while lent

@@ -70,7 +70,7 @@ type Options struct {
 	Genesis map[eventlog.Name][16]byte
 
 	MarkAfter time.Duration // how long a writer is idle before it appends a durable mark; 0 means 50 ms
-	PollEvery time.Duration // how often followers look for records; 0 means 5 ms
+	PollEvery time.Duration // how often followers look for records, of a log that is quiet a fourth as often; 0 means 5 ms
 
 	// RingBytesMax bounds the newest records of each log that are kept in
 	// memory for followers at the tail; 0 means 1 MiB. The newest is always kept.
