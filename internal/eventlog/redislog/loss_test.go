@@ -157,27 +157,69 @@ func TestEmptyRestart(t *testing.T) {
 	}
 }
 
-// TestShortWait: one of two replicas lacks the record, and it could be the one
-// that is promoted.
-func TestShortWait(t *testing.T) {
-	node := redistest.Start(t, "--min-replicas-to-write", "1", "--repl-diskless-sync-delay", "0")
+// startReplicas starts replicas of a node, and waits until they are in step.
+func startReplicas(t *testing.T, node *redistest.Server, n int) []*redistest.Server {
+	t.Helper()
 	host, port, _ := net.SplitHostPort(node.Addr)
 	var replicas []*redistest.Server
-	for range 2 {
+	for range n {
 		n := redistest.Start(t)
 		n.Do(t, "REPLICAOF", host, port)
 		replicas = append(replicas, n)
 	}
 	for until := time.Now().Add(time.Minute); ; {
 		info, _ := node.Do(t, "INFO", "replication").ToString()
-		if strings.Count(info, "state=online") == 2 {
+		if strings.Count(info, "state=online") == n {
 			break
 		}
 		if time.Now().After(until) {
-			t.Fatalf("no two replicas: %s", info)
+			t.Fatalf("no %d replicas: %s", n, info)
 		}
 		<-time.After(10 * time.Millisecond)
 	}
+	return replicas
+}
+
+// TestMarkWaitsForReplicas: in ack mode primary the durable mark, which the
+// ledger pays up to, is no further than what the replicas have.
+func TestMarkWaitsForReplicas(t *testing.T) {
+	node := redistest.Start(t, "--repl-diskless-sync-delay", "0")
+	replica := startReplicas(t, node, 1)[0]
+	r := newRig(t, node, node.URL(), Options{Ack: AckPrimary, MarkAfter: 5 * time.Millisecond})
+	durable := func() eventlog.Offset {
+		st, err := r.s.Status(r.ctx, "s00")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Durable
+	}
+	a := r.append("a")
+	for durable().Less(a) {
+		<-time.After(time.Millisecond) // a poll
+	}
+	replica.Pause()
+	b := r.append("b")
+	for range 20 {
+		r.append("c")
+		<-time.After(10 * time.Millisecond)
+	}
+	if d := durable(); !d.Less(b) {
+		t.Errorf("durable up to %v, want less than %v, which the replica lacks", d, b)
+	}
+	replica.Continue()
+	for durable().Less(b) {
+		if r.ctx.Err() != nil {
+			t.Fatal("the mark does not go on")
+		}
+		<-time.After(time.Millisecond) // a poll
+	}
+}
+
+// TestShortWait: one of two replicas lacks the record, and it could be the one
+// that is promoted.
+func TestShortWait(t *testing.T) {
+	node := redistest.Start(t, "--min-replicas-to-write", "1", "--repl-diskless-sync-delay", "0")
+	replicas := startReplicas(t, node, 2)
 	r := newRig(t, node, node.URL(), Options{MarkAfter: time.Hour})
 	if r.s.Ack() != AckReplicas {
 		t.Fatalf("ack mode %q, want replicas", r.s.Ack())
