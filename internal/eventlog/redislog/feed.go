@@ -287,6 +287,11 @@ func (f *feed) compare(r rueidis.RedisResult) error {
 	case list[0].Offset.Less(last.Offset), list[0].Offset == last.Offset && list[0].Chain != last.Chain, list[0].genesis != f.genesis:
 		return fmt.Errorf("%w: it ends at %v, had %v", eventlog.ErrDiverged, list[0].Offset, last.Offset)
 	}
+	if last.Offset.Less(list[0].Offset) {
+		// It came in between, or the seal that was read last was rolled back,
+		// and the epoch goes on below it.
+		f.pos = last.Offset
+	}
 	return nil
 }
 

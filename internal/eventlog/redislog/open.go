@@ -25,7 +25,6 @@ func (s *Store) Open(ctx context.Context, log eventlog.Name) (eventlog.Writer, e
 		return nil, err
 	}
 	w := &writer{s: s, log: log}
-	rand.Read(w.nonce[:]) // never fails
 	within, cancel := s.world.within(ctx, s.opts.ResolveMax)
 	defer cancel()
 	for b := (backoff{world: s.world}); ; {
@@ -78,6 +77,7 @@ func (w *writer) takeOver(ctx context.Context) error {
 		return err
 	}
 	w.link = l
+	rand.Read(w.nonce[:]) // never fails; anew, for the last fence tried may stand elsewhere, behind another record
 	last, err := w.seal()
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (w *writer) share(ctx context.Context, mark eventlog.Offset) error {
 	w.safe = w.fence
 	if w.asks() {
 		w.safe = mark
-		w.settle()
+		w.settle(ctx)
 	}
 	return nil
 }
@@ -189,14 +189,16 @@ func (w *writer) markLater() {
 }
 
 // markNow appends a durable mark, unless a record did that since, or replicas
-// lack what it would tell of.
+// lack what it would tell of. Where the link has failed it appends one in any
+// case, which looks at the log anew, and puts back what a failover lost: nothing
+// else would, while the writer is idle.
 func (w *writer) markNow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended != nil || w.marked() || w.s.ctx.Err() != nil {
 		return
 	}
-	if w.settle(); w.safe != w.last.Offset {
+	if w.settle(w.s.ctx); w.safe != w.last.Offset && w.link != nil {
 		w.markLater()
 		return
 	}

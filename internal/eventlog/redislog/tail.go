@@ -2,6 +2,8 @@ package redislog
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -106,9 +108,13 @@ func (w *writer) heard(o eventlog.Offset, short error) {
 
 // settle has the replicas say whether they have all, where no append waited
 // for that. The caller holds mu.
-func (w *writer) settle() {
+func (w *writer) settle(ctx context.Context) {
 	if w.link == nil || w.safe == w.last.Offset || !w.asks() {
 		return
 	}
-	w.heard(w.last.Offset, w.link.waited(w.link.do(w.link.ask())[0]))
+	err := w.link.waited(w.link.do(w.link.ask())[0])
+	w.heard(w.last.Offset, err)
+	if err != nil && !errors.Is(err, errShort) {
+		w.drop(ctx, err) // of a node that is no primary any more, for one
+	}
 }

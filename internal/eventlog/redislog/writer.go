@@ -259,7 +259,8 @@ func (w *writer) Close() error {
 	}
 	if !w.marked() {
 		ctx, cancel := w.s.world.within(w.s.ctx, w.s.opts.ReplyMax)
-		w.settle()
+		w.askAt = time.Time{} // now, or not at all
+		w.settle(ctx)
 		w.mark(ctx)
 		cancel()
 	}
