@@ -259,8 +259,13 @@ func (w *writer) Close() error {
 	}
 	if !w.marked() {
 		ctx, cancel := w.s.world.within(w.s.ctx, w.s.opts.ReplyMax)
-		w.askAt = time.Time{} // now, or not at all
-		w.settle(ctx)
+		// Now, or not before the next writer: replicas that are busy are asked
+		// again. What no mark tells of is not there for whoever waits for one.
+		for again := true; again; again = w.link != nil && w.asks() && w.safe != w.last.Offset && ctx.Err() == nil {
+			w.askAt = time.Time{}
+			w.settle(ctx)
+			w.askAt = time.Time{}
+		}
 		w.mark(ctx)
 		cancel()
 	}
