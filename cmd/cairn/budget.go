@@ -65,15 +65,15 @@ func budget(ctx context.Context, r *role, declared map[string]int) error {
 		r.log.Info("connections to one node of Redis, at most", args...)
 		return nil
 	}
-	max, err := r.store.MaxClients(ctx)
+	limit, err := r.store.MaxClients(ctx)
 	if err != nil {
 		return fmt.Errorf("--log: %w", err)
 	}
 	sum := budgetOf(count(declared), r.shards+otherWriters)
-	r.log.Info("connections to one node of Redis, at most", append(args, "fleet", sum, "maxclients", max)...)
-	if sum > max-max*headroom/100 {
+	r.log.Info("connections to one node of Redis, at most", append(args, "fleet", sum, "maxclients", limit)...)
+	if sum > limit-limit*headroom/100 {
 		return fmt.Errorf("--fleet: %d processes and %d shards may open %d connections to a node of Redis, which takes %d and of which %d%% are kept free: CONFIG SET maxclients %d, and raise its limit of open files with it",
-			count(declared), r.shards, sum, max, headroom, sum*100/(100-headroom)+1)
+			count(declared), r.shards, sum, limit, headroom, sum*100/(100-headroom)+1)
 	}
 	return nil
 }
