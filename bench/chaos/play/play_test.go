@@ -121,7 +121,7 @@ func TestKilled(t *testing.T) {
 	stop()
 	<-done
 	f := p.History.Findings()
-	if f.Broken() || f.Won < 300 || f.Same == 0 {
+	if f.Broken() || f.Won < 200 || f.Same == 0 {
 		t.Errorf("findings: %+v", f)
 	}
 	if held := len(p.History.Held()); held == 0 {
