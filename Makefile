@@ -76,6 +76,9 @@ cluster: ## a Redis Cluster, PostgreSQL and all roles on this machine; ARGS="--c
 cluster-down: ## ends all that make cluster started, from anywhere, whatever became of it
 	go run ./bench/cluster down $(ARGS)
 
+sim-wide: ## the simulation of the fenced log on Redis: SEEDS=100000 from FIRST=1 on
+	go test ./internal/eventlog/redislog -run '^TestSimulation$$' -v -timeout 24h -sim.seeds $(or $(SEEDS),100000) -sim.first $(or $(FIRST),1)
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	scripts/fuzz.sh $(FUZZTIME)
 

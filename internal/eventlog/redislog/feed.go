@@ -257,11 +257,11 @@ func (f *feed) took(list []entry) error {
 	pos := list[len(list)-1].Offset
 	list = records(list)
 	last := f.last()
-	err := continues(f.genesis, last.Offset, last.Chain, true, list)
+	err := f.s.continues(f.genesis, last.Offset, last.Chain, true, list)
 	anew := errors.Is(err, eventlog.ErrTrimmed)
 	if anew {
 		// Who read ahead of the feed goes on; who is behind is told by Redis.
-		err = continues(f.genesis, list[0].Prev, eventlog.Chain{}, false, list)
+		err = f.s.continues(f.genesis, list[0].Prev, eventlog.Chain{}, false, list)
 	}
 	if err != nil {
 		return f.s.blame(f.log, last.Offset, last.Chain, err)
@@ -282,12 +282,13 @@ func (f *feed) compare(r rueidis.RedisResult) error {
 	list = records(list)
 	last := f.last()
 	switch {
+	case !f.s.keeps(ruleEnds):
 	case len(list) == 0:
 		return fmt.Errorf("%w: the stream is gone", eventlog.ErrDiverged)
 	case list[0].Offset.Less(last.Offset), list[0].Offset == last.Offset && list[0].Chain != last.Chain, list[0].genesis != f.genesis:
 		return fmt.Errorf("%w: it ends at %v, had %v", eventlog.ErrDiverged, list[0].Offset, last.Offset)
 	}
-	if last.Offset.Less(list[0].Offset) {
+	if len(list) > 0 && last.Offset.Less(list[0].Offset) && f.s.keeps(ruleSealBack) {
 		// It came in between, or the seal that was read last was rolled back,
 		// and the epoch goes on below it.
 		f.pos = last.Offset
@@ -301,18 +302,22 @@ var errChain = errors.New("chain hash does not match")
 
 // continues checks that list stands directly behind the record at prev, whose
 // chain hash is chain if it is known.
-func continues(genesis [16]byte, prev eventlog.Offset, chain eventlog.Chain, known bool, list []entry) error {
+func (s *Store) continues(genesis [16]byte, prev eventlog.Offset, chain eventlog.Chain, known bool, list []entry) error {
 	for i := range list {
 		r := &list[i]
 		switch {
-		case r.genesis != genesis:
+		case r.genesis != genesis && s.keeps(ruleGenesis):
 			return fmt.Errorf("%w: record %v is of another log", eventlog.ErrDiverged, r.Offset)
+		case !s.keeps(ruleChained):
 		case r.Prev != prev && i > 0:
 			return fmt.Errorf("%w: record %v stands behind %v, which is not there", eventlog.ErrDamaged, r.Offset, r.Prev)
 		case prev.Less(r.Prev):
 			return fmt.Errorf("%w: behind %v the log has %v", eventlog.ErrTrimmed, prev, r.Offset)
 		case r.Prev != prev:
 			return fmt.Errorf("%w: record %v stands behind %v, read %v", eventlog.ErrDiverged, r.Offset, r.Prev, prev)
+		}
+		switch {
+		case !s.keeps(ruleHashed):
 		case known && eventlog.NextChain(chain, &r.Record) != r.Chain && i > 0:
 			return fmt.Errorf("%w: record %v: %w", eventlog.ErrDamaged, r.Offset, errChain)
 		case known && eventlog.NextChain(chain, &r.Record) != r.Chain:

@@ -183,7 +183,7 @@ func (w *follower) fromRedis(ctx context.Context) ([]eventlog.Record, error) {
 	if list = records(list); len(list) == 0 {
 		return nil, fmt.Errorf("%w: the log ends before %v", eventlog.ErrDiverged, w.at)
 	}
-	if err := continues(w.feed.genesis, w.at, w.chain, w.known, list); err != nil {
+	if err := w.s.continues(w.feed.genesis, w.at, w.chain, w.known, list); err != nil {
 		return nil, w.s.blame(log, w.at, w.chain, err)
 	}
 	w.lent = w.lent[:0]

@@ -52,11 +52,28 @@ func (l *link) do(cmds ...rueidis.Completed) []rueidis.RedisResult {
 // waits reports whether an append is acknowledged by WAIT.
 func (l *link) waits(volatile bool) bool { return l.s.ack == AckReplicas && !volatile }
 
+// wanted returns how many replicas are to have what is appended.
+func (l *link) wanted() int {
+	if n := l.s.replicasOf(l.n); l.s.keeps(ruleWaitAll) {
+		return n
+	}
+	return 1
+}
+
+// watch returns the command that makes the next EXEC do nothing if the stream
+// is touched before.
+func (l *link) watch(key string) rueidis.Completed {
+	if !l.s.keeps(ruleWatch) {
+		return l.c.B().Unwatch().Build()
+	}
+	return l.c.B().Watch().Key(key).Build()
+}
+
 // waitFor returns the WAIT that goes behind an XADD. Its own time-out is short
 // of ReplyMax, so that its count is heard.
 func (l *link) waitFor() rueidis.Completed {
 	ms := max(l.s.opts.ReplyMax.Milliseconds()*3/4, 1)
-	return l.c.B().Arbitrary("WAIT", strconv.Itoa(l.s.replicasOf(l.n)), strconv.FormatInt(ms, 10)).Build()
+	return l.c.B().Arbitrary("WAIT", strconv.Itoa(l.wanted()), strconv.FormatInt(ms, 10)).Build()
 }
 
 // askMax is how long replicas are waited for that are only asked.
@@ -65,7 +82,7 @@ const askMax = 20 * time.Millisecond
 // ask returns the WAIT that asks how many replicas have all.
 func (l *link) ask() rueidis.Completed {
 	ms := min(askMax, l.s.opts.ReplyMax/2).Milliseconds()
-	return l.c.B().Arbitrary("WAIT", strconv.Itoa(l.s.replicasOf(l.n)), strconv.FormatInt(max(ms, 1), 10)).Build()
+	return l.c.B().Arbitrary("WAIT", strconv.Itoa(l.wanted()), strconv.FormatInt(max(ms, 1), 10)).Build()
 }
 
 // errShort: fewer replicas have a record than are to have it.
@@ -78,7 +95,7 @@ func (l *link) waited(r rueidis.RedisResult) error {
 	if err != nil {
 		return fmt.Errorf("WAIT: %w", err)
 	}
-	if want := max(l.s.replicasOf(l.n), 1); got < int64(want) {
+	if want := max(l.wanted(), 1); got < int64(want) && l.s.keeps(ruleWaitShort) {
 		return fmt.Errorf("%w: WAIT counted %d, want %d", errShort, got, want)
 	}
 	return nil
@@ -99,7 +116,7 @@ func (s *Store) xadd(l *link, log eventlog.Name, e *entry, noCreate bool) rueidi
 	head := rueidis.BinaryString(e.appendHeader(make([]byte, 0, 128)))
 	body := rueidis.BinaryString(e.Body)
 	key := l.c.B().Xadd().Key(s.key(log))
-	if noCreate {
+	if noCreate && s.keeps(ruleNoCreate) {
 		return key.Nomkstream().Id(e.Offset.String()).FieldValue().FieldValue(fieldHeader, head).FieldValue(fieldBody, body).Build()
 	}
 	return key.Id(e.Offset.String()).FieldValue().FieldValue(fieldHeader, head).FieldValue(fieldBody, body).Build()

@@ -77,7 +77,9 @@ func (w *writer) takeOver(ctx context.Context) error {
 		return err
 	}
 	w.link = l
-	rand.Read(w.nonce[:]) // never fails; anew, for the last fence tried may stand elsewhere, behind another record
+	if w.nonce == (eventlog.Nonce{}) || w.s.keeps(ruleNonce) {
+		rand.Read(w.nonce[:]) // never fails; anew, for the last fence tried may stand elsewhere, behind another record
+	}
 	last, err := w.seal()
 	if err != nil {
 		return err
@@ -88,7 +90,7 @@ func (w *writer) takeOver(ctx context.Context) error {
 	e.Chain = eventlog.NextChain(last.Chain, &e.Record)
 	b := l.c.B()
 	rs := l.do(b.Multi().Build(), w.s.xadd(l, w.log, &e, true), b.Exec().Build(),
-		b.Watch().Key(w.key()).Build(),
+		l.watch(w.key()),
 		b.Xrange().Key(w.key()).Start(e.Offset.String()).End(e.Offset.String()).Build(),
 		b.Xlen().Key(w.key()).Build())
 	switch err := executed(rs[1:3]); fateOf(err) {
@@ -109,6 +111,10 @@ func (w *writer) takeOver(ctx context.Context) error {
 		return err
 	}
 	w.rearm(e.Offset, false, rs[3:6])
+	if !w.s.keeps(ruleWaitFence) {
+		w.safe = e.Mark
+		return nil
+	}
 	return w.share(ctx, e.Mark)
 }
 
@@ -177,7 +183,7 @@ func (w *writer) marked() bool {
 // markLater has a durable mark appended when the writer was idle for
 // MarkAfter. The caller holds mu.
 func (w *writer) markLater() {
-	if w.ended != nil || w.marked() {
+	if w.ended != nil || w.marked() || !w.s.keeps(ruleIdleMark) {
 		return
 	}
 	after := max(w.s.opts.MarkAfter, w.askAt.Sub(w.s.world.now()))

@@ -108,6 +108,7 @@ type Store struct {
 	opts    Options
 	target  target
 	world   world
+	broken  rule // none but in tests
 	ack     Ack
 	metrics *metrics
 	ctx     context.Context // ends with Close
@@ -249,7 +250,7 @@ func (s *Store) pin(log eventlog.Name, genesis [16]byte) error {
 	had, ok := s.pins[log]
 	if !ok {
 		s.pins[log] = genesis
-	} else if had != genesis {
+	} else if had != genesis && s.keeps(ruleGenesis) {
 		return fmt.Errorf("%w: genesis is %x, was %x", eventlog.ErrMissing, genesis, had)
 	}
 	return nil

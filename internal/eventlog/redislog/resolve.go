@@ -35,7 +35,7 @@ func (w *writer) resolve(ctx context.Context, e *entry, maybe bool, cause error)
 		if b.wait(within) == nil {
 			continue
 		}
-		if maybe {
+		if maybe && w.s.keeps(ruleOpen) {
 			w.s.metrics.resolved.WithLabelValues("unknown").Inc()
 			return unknown(e.Offset, errors.Join(ctx.Err(), cause))
 		}
@@ -85,6 +85,9 @@ func (w *writer) again(ctx context.Context, e *entry, maybe *bool) error {
 		return w.repair(lost)
 	}
 	if there {
+		if !w.s.keeps(ruleWaitFound) {
+			return nil
+		}
 		return w.link.wait(w.volatile)
 	}
 	if err = w.put(e); fateOf(err) == unheard {
@@ -97,7 +100,7 @@ func (w *writer) again(ctx context.Context, e *entry, maybe *bool) error {
 func (w *writer) inspect(e *entry) (there bool, lost []entry, err error) {
 	l, key := w.link, w.key()
 	b := l.c.B()
-	rs := l.do(b.Unwatch().Build(), b.Watch().Key(key).Build(),
+	rs := l.do(b.Unwatch().Build(), l.watch(key),
 		b.Xrevrange().Key(key).End("+").Start("-").Count(2).Build(),
 		b.Xrevrange().Key(key).End(e.Offset.String()).Start("-").Count(2).Build(),
 		b.Xlen().Key(key).Build())
@@ -134,20 +137,23 @@ func (w *writer) judge(e *entry, newest, upTo []entry) (there bool, lost []entry
 	}
 	n := newest[0]
 	switch {
-	case n.genesis != w.genesis:
+	case n.genesis != w.genesis && w.s.keeps(ruleGenesis):
 		return false, nil, fmt.Errorf("%w: genesis is %x, was %x", eventlog.ErrMissing, n.genesis, w.genesis)
 	case len(upTo) > 0 && upTo[0].Offset == e.Offset:
-		if upTo[0].Nonce != w.nonce || upTo[0].Chain != e.Chain {
+		if (upTo[0].Nonce != w.nonce || upTo[0].Chain != e.Chain) && w.s.keeps(ruleOwn) {
 			return false, nil, fmt.Errorf("%w: record %v is another's", eventlog.ErrFenced, e.Offset)
 		}
 		return true, nil, nil
 	case e.Offset.Less(n.Offset):
 		// It is not there, and no longer can be: that is final.
+		if !w.s.keeps(ruleFinal) {
+			return true, nil, nil
+		}
 		return false, nil, fmt.Errorf("%w: record %v is not in the log, which has %v", eventlog.ErrFenced, e.Offset, n.Offset)
 	case n.Offset == w.last.Offset && n.Chain == w.last.Chain:
 		return false, nil, nil
 	}
-	if lost, ok := w.tail.behind(n.Offset, n.Chain); ok {
+	if lost, ok := w.tail.behind(n.Offset, n.Chain); (ok || len(lost) > 0 && !w.s.keeps(rulePrefix)) && w.s.keeps(ruleRepair) {
 		return false, lost, nil
 	}
 	if n.Nonce != w.nonce {
@@ -161,7 +167,7 @@ func (w *writer) judge(e *entry, newest, upTo []entry) (there bool, lost []entry
 func (l *link) watched(key string) rueidis.Commands {
 	b := l.c.B()
 	return rueidis.Commands{
-		b.Unwatch().Build(), b.Watch().Key(key).Build(),
+		b.Unwatch().Build(), l.watch(key),
 		b.Xrevrange().Key(key).End("+").Start("-").Count(2).Build(),
 	}
 }

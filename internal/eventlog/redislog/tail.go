@@ -114,7 +114,7 @@ func (w *writer) settle(ctx context.Context) {
 	}
 	err := w.link.waited(w.link.do(w.link.ask())[0])
 	w.heard(w.last.Offset, err)
-	if err != nil && !errors.Is(err, errShort) {
+	if err != nil && !errors.Is(err, errShort) && w.s.keeps(ruleGiveUp) {
 		w.drop(ctx, err) // of a node that is no primary any more, for one
 	}
 }

@@ -95,7 +95,9 @@ func (w *writer) append(ctx context.Context, kind eventlog.Kind, body []byte, fr
 		Body:   body,
 	}
 	if !w.volatile {
-		e.Mark = w.safe
+		if e.Mark = w.safe; !w.s.keeps(ruleMark) {
+			e.Mark = e.Offset
+		}
 	}
 	e.Chain = eventlog.NextChain(w.last.Chain, &e.Record)
 	err := w.commit(ctx, &e)
@@ -135,6 +137,9 @@ func (w *writer) commit(ctx context.Context, e *entry) error {
 	case elsewhere, below, missing, changed:
 		return w.resolve(ctx, e, false, err)
 	default:
+		if !w.s.keeps(ruleSame) {
+			return pushback(e.Offset, err)
+		}
 		return w.resolve(ctx, e, true, err)
 	}
 }
@@ -155,7 +160,7 @@ func (w *writer) put(e *entry) error {
 	b := l.c.B()
 	cmds := append(make(rueidis.Commands, 0, 7),
 		b.Multi().Build(), w.s.xadd(l, w.log, e, true), b.Exec().Build(),
-		b.Watch().Key(key).Build(),
+		l.watch(key),
 		b.Xrange().Key(key).Start(at.String()).End(at.String()).Build(),
 		b.Xlen().Key(key).Build())
 	asks := w.asks()
@@ -225,7 +230,7 @@ func (w *writer) rearm(at eventlog.Offset, added bool, rs []rueidis.RedisResult)
 	if added {
 		want++
 	}
-	w.armed = held && length == want
+	w.armed = held && length == want || !w.s.keeps(ruleLook)
 	w.length = want
 }
 
@@ -257,7 +262,7 @@ func (w *writer) Close() error {
 	if w.ended != nil {
 		return nil
 	}
-	if !w.marked() {
+	if !w.marked() && w.s.keeps(ruleCloseMark) {
 		ctx, cancel := w.s.world.within(w.s.ctx, w.s.opts.ReplyMax)
 		// Now, or not before the next writer: replicas that are busy are asked
 		// again. What no mark tells of is not there for whoever waits for one.

@@ -26,7 +26,12 @@ func (s *Server) Follow(p *Server) {
 	s.leave()
 	s.primary = p
 	p.replicas = append(p.replicas, s)
-	n := len(s.ops)
+	s.sync()
+}
+
+// sync gets s all of its primary anew, if it does not have a beginning of it.
+func (s *Server) sync() {
+	n, p := len(s.ops), s.primary
 	if n > len(p.ops) || n > 0 && s.ops[n-1] != p.ops[n-1] || n == 0 && len(s.keys) > 0 {
 		s.copyOf(p)
 	}
@@ -52,6 +57,9 @@ func (s *Server) copyOf(p *Server) {
 	}
 	for _, c := range s.watchers {
 		c.dirty = true
+	}
+	for _, r := range s.replicas {
+		r.sync()
 	}
 }
 
@@ -83,9 +91,7 @@ func (s *Server) Restart(lost int) {
 		c.discard()
 	}
 	for _, r := range s.replicas {
-		if len(r.ops) > keep {
-			r.copyOf(s)
-		}
+		r.sync()
 	}
 }
 

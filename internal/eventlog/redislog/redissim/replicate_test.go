@@ -53,6 +53,22 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestChain: a replica of a server that gets another history gets it too.
+func TestChain(t *testing.T) {
+	a, b, c := New("a"), New("b"), New("c")
+	b.Follow(a)
+	c.Follow(b)
+	a.Dial().Do("XADD", "a", "1-1", "f", "v")
+	b.Replicate(1)
+	c.Replicate(1)
+	b.Promote()
+	b.Dial().Do("XADD", "a", "1-2", "f", "v")
+	c.Replicate(1)
+	a.Dial().Do("XADD", "a", "1-3", "f", "v")
+	b.Follow(a)
+	wantIDs(t, c, "1-1 1-3 ")
+}
+
 // TestRestart: a server comes back with what its append-only file has, and
 // its replicas follow it there.
 func TestRestart(t *testing.T) {
