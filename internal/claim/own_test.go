@@ -7,10 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/puzzle"
+	"github.com/veltrix/cairn/internal/wire"
 )
 
 // standby runs one more service on the world's logs, which owns nothing, and
@@ -368,4 +370,71 @@ func (w *hangingWriter) Append(ctx context.Context, body []byte, from eventlog.O
 	}
 	<-w.store.gate
 	return w.Writer.Append(ctx, body, from)
+}
+
+// A lateStore opens a log only once its follower has read what its writer
+// wrote behind the fence, as a writer on Redis does when it is idle.
+type lateStore struct {
+	eventlog.Store
+
+	mu   sync.Mutex
+	read map[eventlog.Name]eventlog.Offset // folded by whoever follows
+}
+
+func (s *lateStore) Open(ctx context.Context, log eventlog.Name) (eventlog.Writer, error) {
+	w, err := s.Store.Open(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	off, err := w.Append(ctx, wire.AppendClaims(nil, nil), w.From())
+	for err == nil && s.behind(log, off) {
+		if err = ctx.Err(); err == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return w, err
+}
+
+func (s *lateStore) behind(log eventlog.Name, off eventlog.Offset) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.read[log].Less(off)
+}
+
+func (s *lateStore) Follow(ctx context.Context, log eventlog.Name, after eventlog.Offset) (eventlog.Follower, error) {
+	f, err := s.Store.Follow(ctx, log, after)
+	return &lateFollower{Follower: f, store: s, log: log}, err
+}
+
+type lateFollower struct {
+	eventlog.Follower
+	store *lateStore
+	log   eventlog.Name
+	last  eventlog.Offset // handed out
+}
+
+// Next notes that what it returned before was folded.
+func (f *lateFollower) Next(ctx context.Context) ([]eventlog.Record, eventlog.Offset, error) {
+	f.store.mu.Lock()
+	f.store.read[f.log] = f.last
+	f.store.mu.Unlock()
+	recs, durable, err := f.Follower.Next(ctx)
+	if len(recs) > 0 {
+		f.last = recs[len(recs)-1].Offset
+	}
+	return recs, durable, err
+}
+
+// TestTakeoverReadsLate has a standby read its own fence after what its writer
+// wrote behind it: that is nobody else's.
+func TestTakeoverReadsLate(t *testing.T) {
+	w := newWorld(t)
+	s := w.standby(&lateStore{Store: w.store, read: map[eventlog.Name]eventlog.Offset{}})
+	w.acquire(s)
+	for i := range testShards {
+		st, err := w.store.Status(t.Context(), eventlog.Shard(i))
+		if w.must(err); st.Last.Epoch != 1 {
+			t.Errorf("shard %d was opened %d times, want once", i, st.Last.Epoch)
+		}
+	}
 }
