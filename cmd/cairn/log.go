@@ -10,6 +10,7 @@ import (
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/control"
 	"github.com/veltrix/cairn/internal/eventlog"
+	"github.com/veltrix/cairn/internal/eventlog/redislog"
 )
 
 type logCmd struct {
@@ -17,6 +18,14 @@ type logCmd struct {
 	Status logStatusCmd `cmd:"" help:"Show every log: where it is, how long, and up to where it is durable."`
 	Reset  logResetCmd  `cmd:"" help:"Delete every log, for good."`
 	ACL    logACLCmd    `cmd:"" name:"acl" help:"Print an ACL file for Redis: a user a role, with the commands that it needs."`
+}
+
+// connect opens the logs for an operator's command.
+func (f logFlag) connect(p *program) (*redislog.Store, error) {
+	if err := f.required(); err != nil {
+		return nil, err
+	}
+	return f.open(p.ctx, p.log, nil, 0)
 }
 
 type logInitCmd struct {
@@ -41,13 +50,10 @@ type logACLCmd struct {
 
 // Run provisions what is not there. It may be run again and again.
 func (c logInitCmd) Run(p *program) error {
-	if err := c.required(); err != nil {
-		return err
-	}
 	if c.ShardsMax < 1 || c.ShardsMax > cairn.ShardsMax {
 		return usagef("--shards-max: is %d; want 1 to %d", c.ShardsMax, cairn.ShardsMax)
 	}
-	store, err := c.open(p.ctx, p.log, nil, 0)
+	store, err := c.connect(p)
 	if err != nil {
 		return err
 	}
@@ -110,10 +116,7 @@ type logStatus struct {
 
 // Run shows what there is, and changes nothing.
 func (c logStatusCmd) Run(p *program) error {
-	if err := c.required(); err != nil {
-		return err
-	}
-	store, err := c.open(p.ctx, p.log, nil, 0)
+	store, err := c.connect(p)
 	if err != nil {
 		return err
 	}
@@ -161,10 +164,7 @@ func (c logStatusCmd) Run(p *program) error {
 
 // Run deletes the logs, if it is really meant.
 func (c logResetCmd) Run(p *program) error {
-	if err := c.required(); err != nil {
-		return err
-	}
-	store, err := c.open(p.ctx, p.log, nil, 0)
+	store, err := c.connect(p)
 	if err != nil {
 		return err
 	}
