@@ -130,7 +130,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) Ready() error {
 	n := 0
 	for _, sh := range s.shards {
-		if st := sh.state(); st.ready || st.warm && !st.want {
+		if st := sh.state(); st.ready && !st.fenced || st.warm && !st.want {
 			n++
 		}
 	}

@@ -42,6 +42,10 @@ func read(ctx context.Context, f eventlog.Follower, out chan<- reading) {
 	}
 }
 
+// fenceWithin is how long a shard that is taken over may have nothing to read
+// and not its fence: a failover can lose that, and then it never comes.
+const fenceWithin = 10 * time.Second
+
 // An opening is what became of the attempt to fence the log.
 type opening struct {
 	w   eventlog.Writer
@@ -84,6 +88,7 @@ func (sh *shard) stand(ctx context.Context) (w eventlog.Writer, err error) {
 	}()
 	forget := time.NewTicker(forgetEvery)
 	defer forget.Stop()
+	var overdue <-chan time.Time // once the fence is there: nothing was read for too long
 	for {
 		if w != nil && !sh.at.Less(w.Fence()) {
 			// What stands behind it in its own epoch is the writer's mark: on
@@ -112,6 +117,9 @@ func (sh *shard) stand(ctx context.Context) (w eventlog.Writer, err error) {
 				return w, fmt.Errorf("replay: %w", r.err)
 			}
 			close(r.done)
+			if w != nil {
+				overdue = time.After(fenceWithin)
+			}
 			if !sh.at.Less(head) && !sh.state().warm {
 				sh.set(func(st *shardState) { st.warm = true })
 			}
@@ -119,6 +127,9 @@ func (sh *shard) stand(ctx context.Context) (w eventlog.Writer, err error) {
 			if w, err = o.w, o.err; err != nil {
 				return nil, err
 			}
+			overdue = time.After(fenceWithin)
+		case <-overdue:
+			return w, fmt.Errorf("%w: the fence %v is not in the log, which ends at %v", eventlog.ErrUnknown, w.Fence(), sh.at)
 		case <-sh.wake:
 		case <-forget.C:
 			sh.book.Forget(sh.service.now())
