@@ -188,7 +188,7 @@ func (o *Owner) look() (State, []int) {
 	ready := o.service.Ready() == nil
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.warm = o.warm || ready // once: later it lacks single shards, for a moment
+	o.warm = o.warm || ready // until verify finds a shard to be another's: for a moment it may lack single ones
 	switch {
 	case o.leaving:
 		return Leaving, serves

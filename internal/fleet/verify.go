@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -55,13 +56,22 @@ func (o *Owner) serving() (shards []int) {
 }
 
 // verify asks the log about each of some shards. The service lets go of those
-// that are another's.
+// that are another's. A process that was paused, and lost some, is not live
+// again before it has read them anew: those who have them serve, and would give
+// them back at once to one who can't.
 func (o *Owner) verify(ctx context.Context, shards []int) {
 	var wg sync.WaitGroup
 	for _, shard := range shards {
 		wg.Go(func() {
-			if err := o.service.Verify(ctx, shard); err != nil {
-				o.opts.Log.Info("a shard that was served may be another's", "shard", shard, "err", err)
+			err := o.service.Verify(ctx, shard)
+			if err == nil {
+				return
+			}
+			o.opts.Log.Info("a shard that was served may be another's", "shard", shard, "err", err)
+			if errors.Is(err, claim.ErrNotOwner) {
+				o.mu.Lock()
+				o.warm = false
+				o.mu.Unlock()
 			}
 		})
 	}
