@@ -22,7 +22,10 @@ const (
 	huntName = "chaos"
 	tick     = time.Second
 
-	// heardWithin is how long, after a fault was healed, all that players see
+	// aftermath is how long a fault is blamed, at least, after it was healed:
+	// what comes back takes part again, which may cost something too.
+	aftermath = 2 * time.Second
+	// heardWithin is how long, after that, all that players see
 	// may take to go on before the run takes note that it did not.
 	heardWithin = 60 * time.Second
 	// settleWithin is how long the ledger may take, when the load is over, to
@@ -176,7 +179,10 @@ func (r *run) fault(ctx context.Context, k kind, n string) error {
 		return err
 	}
 	healed := time.Now()
-	f.Silent = r.awaitHeard(ctx, healed)
+	if err := wait(ctx, aftermath); err != nil {
+		return err
+	}
+	f.Silent = r.awaitHeard(ctx, time.Now())
 	f.to = time.Now()
 	if err := ctx.Err(); err != nil {
 		return err
