@@ -98,7 +98,8 @@ func (v verifyCmd) verifyLive(p *program) (*audit.Report, error) {
 		return nil, fmt.Errorf("--ledger: nothing was verified: %w", err)
 	}
 	defer led.Close()
-	store, err := redislog.Open(p.ctx, v.Log, redislog.Options{PollEvery: verifyPollEvery, TLS: tls, Log: p.log})
+	// It only reads: whatever mode the writers are in, it asks least of Redis.
+	store, err := redislog.Open(p.ctx, v.Log, redislog.Options{Ack: redislog.AckPrimary, PollEvery: verifyPollEvery, TLS: tls, Log: p.log})
 	if err != nil {
 		return nil, fmt.Errorf("--log: nothing was verified: %w", err)
 	}
