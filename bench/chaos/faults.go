@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/veltrix/cairn/internal/lab"
 )
 
@@ -27,33 +29,41 @@ const (
 // A kind is a kind of fault.
 type kind struct {
 	name string
-	does string // in words, for the report
 
 	// inject breaks something and heals it. It says at once whom it hits, and
 	// returns when all that was broken is there again.
 	inject func(ctx context.Context, r *run, hits func(string)) error
+
+	extra bool // only on request
 }
 
 var kinds = []kind{
-	{"kill-claims", "kill -9 of a claims process; started again after 3 s", killRole("claims")},
-	{"kill-generator", "kill -9 of the generator that works; started again after 3 s", killRole("generator")},
-	{"kill-gateway", "kill -9 of a gateway; started again after 3 s", killRole("gateway")},
-	{"kill-rewards", "kill -9 of a rewards process; started again after 3 s", killRole("rewards")},
-	{"kill-leaderboard", "kill -9 of the leaderboard that works; started again after 3 s", killRole("leaderboard")},
-	{"stop-claims", "SIGSTOP of a claims process for 10 s", stopClaims},
-	{"stop-primary", "SIGSTOP of a Redis primary for 8 s, node timeout 2 s", stopPrimary},
-	{"kill-primary", "kill -9 of a Redis primary; started again after 5 s", killPrimary},
-	{"reshard", "600 slots moved from one primary to another", reshard},
-	{"stop-postgres", "PostgreSQL stopped for 10 s", stopPostgres},
-	{"roll-claims", "a claims process interrupted, drained and started again: planned", rollClaims},
+	{name: "kill-claims", inject: killRole("claims")},           // kill -9 of a claims process; started again after 3 s
+	{name: "kill-generator", inject: killRole("generator")},     // kill -9 of the generator that works; started again after 3 s
+	{name: "kill-gateway", inject: killRole("gateway")},         // kill -9 of a gateway; started again after 3 s
+	{name: "kill-rewards", inject: killRole("rewards")},         // kill -9 of a rewards process; started again after 3 s
+	{name: "kill-leaderboard", inject: killRole("leaderboard")}, // kill -9 of the leaderboard that works; started again after 3 s
+	{name: "stop-claims", inject: stopClaims},                   // SIGSTOP of a claims process for 10 s
+	{name: "stop-primary", inject: stopPrimary},                 // SIGSTOP of a Redis primary for 8 s, node timeout 2 s
+	{name: "kill-primary", inject: killPrimary},                 // kill -9 of a Redis primary; started again after 5 s
+	{name: "reshard", inject: reshard},                          // 600 slots moved from one primary to another
+	{name: "stop-postgres", inject: stopPostgres},               // PostgreSQL stopped for 10 s
+	{name: "roll-claims", inject: rollClaims},                   // a claims process interrupted, drained and started again: planned
+	{name: "kill-both", inject: killBoth, extra: true},          // kill -9 of a Redis primary and of all claims processes, which could have put back what the primary had alone
 }
 
+// kindNames returns the names of all kinds, in the order of the report.
 func kindNames() []string {
 	var names []string
 	for _, k := range kinds {
 		names = append(names, k.name)
 	}
 	return names
+}
+
+// usualNames returns the names of the kinds of a run that names none.
+func usualNames() []string {
+	return slices.DeleteFunc(kindNames(), func(name string) bool { return kindOf(name).extra })
 }
 
 func kindOf(name string) kind {
@@ -206,4 +216,28 @@ func rollClaims(ctx context.Context, r *run, hits func(string)) error {
 	}
 	hits(victim.Name)
 	return errors.Join(victim.Stop(ctx), victim.Start(ctx), victim.AwaitReady(ctx))
+}
+
+// killBoth kills a primary and, at the same time, all who know what it was
+// told.
+func killBoth(ctx context.Context, r *run, hits func(string)) error {
+	victim, err := r.primary(ctx)
+	if err != nil {
+		return err
+	}
+	hits(victim.Name + ", claims")
+	var kills errgroup.Group
+	kills.Go(victim.Kill)
+	for _, c := range r.fleet.Roles("claims") {
+		kills.Go(c.Kill)
+	}
+	if err := kills.Wait(); err != nil {
+		return err
+	}
+	for _, c := range r.fleet.Roles("claims") {
+		if err := c.Start(ctx); err != nil {
+			return err
+		}
+	}
+	return errors.Join(wait(ctx, primaryAwayFor), victim.Restart(ctx), r.fleet.Redis.Settle(ctx))
 }

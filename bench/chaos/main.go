@@ -78,7 +78,7 @@ func parse(args []string) (options, error) {
 	f := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	f.Uint64Var(&o.seed, "seed", 0, "gives the order of faults and whom they hit; 0 means the clock's")
 	f.IntVar(&o.rounds, "rounds", 5, "how many of each fault")
-	f.StringVar(&faults, "faults", "", "which faults, by name and with commas between; empty means all: "+strings.Join(kindNames(), ","))
+	f.StringVar(&faults, "faults", "", "which faults, by name and with commas between; of "+strings.Join(kindNames(), ",")+"; empty means all but the last")
 	f.DurationVar(&o.limit, "for", 0, "no fault begins later than this after the first; 0 means no limit")
 	f.Float64Var(&o.rate, "rate", 2200, "tiles a second that players race for")
 	f.Float64Var(&o.least, "least", 2000, "claims a second, won and acknowledged outside faults, below which a run does not count")
@@ -110,7 +110,7 @@ func parse(args []string) (options, error) {
 
 // check fills in what was left open and reports what is wrong.
 func (o *options) check(rest []string, faults string) error {
-	o.faults = kindNames()
+	o.faults = usualNames()
 	if faults != "" {
 		o.faults = strings.Split(faults, ",")
 	}
