@@ -234,10 +234,20 @@ func killBoth(ctx context.Context, r *run, hits func(string)) error {
 	if err := kills.Wait(); err != nil {
 		return err
 	}
+	var starts errgroup.Group
 	for _, c := range r.fleet.Roles("claims") {
-		if err := c.Start(ctx); err != nil {
-			return err
+		starts.Go(func() error { return supervise(ctx, c) })
+	}
+	return errors.Join(wait(ctx, primaryAwayFor), victim.Restart(ctx), r.fleet.Redis.Settle(ctx), starts.Wait())
+}
+
+// supervise starts a role again and again until it stays, as whoever runs it in
+// production does: one that finds a primary away when it starts ends at once.
+func supervise(ctx context.Context, c *lab.Role) error {
+	for end := time.Now().Add(heardWithin); ; {
+		err := c.Start(ctx)
+		if err == nil || time.Now().After(end) || wait(ctx, time.Second) != nil {
+			return errors.Join(err, ctx.Err())
 		}
 	}
-	return errors.Join(wait(ctx, primaryAwayFor), victim.Restart(ctx), r.fleet.Redis.Settle(ctx))
 }
