@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -98,7 +99,7 @@ func (f roleFlags) open(p *program, what string, peer *peerFlag) (_ *role, err e
 	}
 	r.log = p.log.With("process", r.name)
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if r.store, err = f.logFlag.open(p.ctx, r.log, r.metrics, polls[what]); err != nil {
+	if r.store, err = f.awaitRedis(p.ctx, r); err != nil {
 		return nil, err
 	}
 	names, err := r.store.Logs(p.ctx)
@@ -119,6 +120,28 @@ func (f roleFlags) open(p *program, what string, peer *peerFlag) (_ *role, err e
 		return nil, fmt.Errorf("--log: %w", err)
 	}
 	return r, nil
+}
+
+// connectWithin is how long a role waits for a Redis that is not there: a node
+// that is down is replaced within that time, or the role ends and says so.
+const connectWithin = 10 * time.Second
+
+// awaitRedis opens the logs. A node that does not answer is waited for; what is
+// wrong with one that does is an error at once.
+func (f roleFlags) awaitRedis(ctx context.Context, r *role) (*redislog.Store, error) {
+	for until := time.Now().Add(connectWithin); ; {
+		s, err := f.logFlag.open(ctx, r.log, r.metrics, polls[r.what])
+		away := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, context.DeadlineExceeded)
+		if !away || ctx.Err() != nil || time.Now().After(until) {
+			return s, err
+		}
+		r.log.Warn("Redis is away; trying again", "err", err)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(reviveMax / 2):
+		}
+	}
 }
 
 // listenPeer opens the listener for others of the fleet.
