@@ -68,6 +68,7 @@ bench-game: ## the whole game at 2,000 claims/s for a minute, from both sides, i
 	go run ./bench/game $(ARGS)
 
 chaos: ## breaks a whole fleet under load, five times in each way, into bench/out/chaos.json; ARGS="-rounds 1"
+	@scripts/setup.sh go postgres redis
 	go run ./bench/chaos $(ARGS)
 
 cluster: ## a Redis Cluster, PostgreSQL and all roles on this machine; ARGS="--claims 3" and the like (docs/cluster.md)
