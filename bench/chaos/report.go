@@ -71,7 +71,7 @@ type result struct {
 	Ack      string  `json:"ack"`
 	Took     float64 `json:"took_s"`
 	Rate     rates   `json:"rate"`
-	Faults   []*record
+	Faults   []*record        `json:"faults"`
 	Between  []*record        `json:"between"` // the same, of the times between faults
 	History  history.Findings `json:"history"`
 	Ledger   comparison       `json:"ledger"`
