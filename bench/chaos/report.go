@@ -64,13 +64,13 @@ func secs(ms float64) string { return fmt.Sprintf("%.2fs", ms/1000) }
 
 // A result is what a run found.
 type result struct {
-	Machine  string  `json:"machine"`
-	Commit   string  `json:"commit"`
-	Command  string  `json:"command"`
-	Seed     uint64  `json:"seed"`
-	Ack      string  `json:"ack"`
-	Took     float64 `json:"took_s"`
-	Rate     rates   `json:"rate"`
+	Machine  string           `json:"machine"`
+	Commit   string           `json:"commit"`
+	Command  string           `json:"command"`
+	Seed     uint64           `json:"seed"`
+	Ack      string           `json:"ack"`
+	Took     float64          `json:"took_s"`
+	Rate     rates            `json:"rate"`
 	Faults   []*record        `json:"faults"`
 	Between  []*record        `json:"between"` // the same, of the times between faults
 	History  history.Findings `json:"history"`
