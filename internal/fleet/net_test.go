@@ -203,21 +203,33 @@ func (h *fakeHost) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	a := &fakeConn{host: h, in: newPipe()}
 	b := &fakeConn{host: to, in: newPipe()}
 	a.peer, b.peer = b, a
-	to.mu.Lock()
-	defer to.mu.Unlock()
-	if to.dead || to.accept == nil {
-		return nil, refused
-	}
-	to.conns[b] = true
-	select {
-	case to.accept <- b:
-	default:
-		return nil, refused
-	}
+	// One lock at a time: two hosts may dial each other.
 	h.mu.Lock()
 	h.conns[a] = true
 	h.mu.Unlock()
+	if !to.take(b) {
+		h.mu.Lock()
+		delete(h.conns, a)
+		h.mu.Unlock()
+		return nil, refused
+	}
 	return a, nil
+}
+
+// take has the host accept a connection, and reports whether it does.
+func (h *fakeHost) take(c *fakeConn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dead || h.accept == nil {
+		return false
+	}
+	select {
+	case h.accept <- c:
+		h.conns[c] = true
+		return true
+	default:
+		return false
+	}
 }
 
 // A fakeConn is one end of a connection.
