@@ -1,9 +1,5 @@
 //go:build !race
 
-// Not under the race detector: with Go 1.26 its runtime itself crashes on this
-// many timers of one bubble of testing/synctest (SIGSEGV in C code, below
-// time.goFunc). The other simulations do the same one by one, under it as well.
-
 package fleet
 
 import (

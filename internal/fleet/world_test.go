@@ -368,6 +368,19 @@ func (f *gatedFollower) Next(ctx context.Context) ([]eventlog.Record, eventlog.O
 	return recs, durable, err
 }
 
+// end stops all that runs.
+func (w *world) end(stops ...func()) {
+	for _, p := range w.procs {
+		w.kill(p)
+	}
+	for _, stop := range stops {
+		stop()
+	}
+	if err := w.store.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
 func (w *world) epoch(shard int) uint64 {
 	st, err := w.store.Status(w.t.Context(), eventlog.Shard(shard))
 	must(w.t, err)
