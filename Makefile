@@ -43,8 +43,9 @@ test-go:
 test-short: ## the tests that take no more than a moment
 	go test -short $(TESTFLAGS) -timeout 5m $(PKG)
 
+# One package at a time: those that start a real Cluster need the machine's time.
 race: ## the short tests under the race detector
-	CGO_ENABLED=1 go test -race -short $(TESTFLAGS) -timeout 15m $(RACE)
+	CGO_ENABLED=1 go test -race -short -p 1 $(TESTFLAGS) -timeout 15m $(RACE)
 
 vet:
 	go build $(PKG)
