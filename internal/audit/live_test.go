@@ -294,12 +294,11 @@ var liveDamages = []liveDamage{
 		dump, err := l.redis.Do(l.t, "DUMP", key(1)).ToString()
 		check(l.t, err)
 		l.redis.Do(l.t, "DEL", key(1))
-		return []string{
+		found := []string{
 			"s01 …is settled in the ledger, and there is no such log",
 			"s01 …ledger entries name a shard that has no log",
-		}, func() {
-			l.redis.Do(l.t, "RESTORE", key(1), "0", dump)
 		}
+		return found, func() { l.redis.Do(l.t, "RESTORE", key(1), "0", dump) }
 	}, true},
 	{"entry gone", func(l *live, recs []eventlog.Record) ([]string, func()) {
 		i, _ := l.claimsOf(recs)
