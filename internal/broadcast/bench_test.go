@@ -89,7 +89,7 @@ func (x *benchHub) connect(b testing.TB, n int, in Interest) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c := newConn(b.Context(), x.Hub, x.deliverers[i%len(x.deliverers)], nullConn{f: f}, nil)
+		c := newConn(b.Context(), x.Hub, x.deliverers[i%len(x.deliverers)], nullConn{f: f}, JSON, nil)
 		c.feed.watch(c, in.Hunt, v, Resume{})
 		c.writing = true
 		c.write(false) // the snapshot
@@ -135,7 +135,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		x.seq++ // the one before is of the past
-		b.SetBytes(int64(len(x.snapshot(v).frame.json)))
+		b.SetBytes(int64(len(x.snapshot(v).frame.payload)))
 	}
 }
 

@@ -56,10 +56,10 @@ type Edge interface {
 	// the connection's reading goroutine, so while it runs nothing else is
 	// read from this client: decide elsewhere what takes time. reply must be
 	// called exactly once, from any goroutine, at any time, also after ctx
-	// ended (which it does with the connection): with the JSON object of an
-	// outcome frame, {"type":"outcome","id":c.ID,…}, without WebSocket
-	// header. The hub copies it. c is the callee's to keep.
-	Claim(ctx context.Context, player cairn.PlayerID, name string, c *wire.ClaimFrame, reply func(frame []byte))
+	// ended (which it does with the connection): with an
+	// outcome frame in the codec, {"type":"outcome","id":c.ID,…} in JSON,
+	// without WebSocket header. The hub copies it. c is the callee's to keep.
+	Claim(ctx context.Context, player cairn.PlayerID, name string, codec Codec, c *wire.ClaimFrame, reply func(frame []byte))
 }
 
 // Options tunes a Hub. The zero value is ready for production.
@@ -228,19 +228,19 @@ func (h *Hub) admit() (*deliverer, error) {
 	return h.deliverers[h.joined.Add(1)%uint64(len(h.deliverers))], nil
 }
 
-// Serve speaks cairn.v1.json on a WebSocket that is already upgraded, as its
+// Serve speaks the protocol in codec on a WebSocket that is already upgraded, as its
 // server, until the connection ends, the hub drains or ctx ends. It owns conn
 // and closes it; whatever the client sent behind its handshake must still be
 // readable from it. It returns nil if the client or the hub ended the
 // connection in the protocol's way, and otherwise what ended it.
-func (h *Hub) Serve(ctx context.Context, conn net.Conn, edge Edge) error {
+func (h *Hub) Serve(ctx context.Context, conn net.Conn, codec Codec, edge Edge) error {
 	d, err := h.admit()
 	if err != nil {
 		refuse(conn, err)
 		return err
 	}
 	defer h.serving.Done()
-	c := newConn(ctx, h, d, conn, edge)
+	c := newConn(ctx, h, d, conn, codec, edge)
 	h.metrics.connections.WithLabelValues(transportWebSocket).Inc()
 	defer h.metrics.connections.WithLabelValues(transportWebSocket).Dec()
 	return c.serve()

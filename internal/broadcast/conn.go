@@ -43,6 +43,7 @@ const (
 type conn struct {
 	// Static after newConn.
 	hub    *Hub
+	codec  Codec
 	edge   Edge
 	nc     net.Conn
 	raw    syscall.RawConn // nil if nc can't be tried without waiting
@@ -93,8 +94,8 @@ type watching struct {
 	resume Resume
 }
 
-func newConn(ctx context.Context, h *Hub, d *deliverer, nc net.Conn, edge Edge) *conn {
-	c := &conn{hub: h, edge: edge, nc: nc, del: d, done: make(chan struct{}), watched: map[cairn.HuntID]int{}}
+func newConn(ctx context.Context, h *Hub, d *deliverer, nc net.Conn, codec Codec, edge Edge) *conn {
+	c := &conn{hub: h, codec: codec, edge: edge, nc: nc, del: d, done: make(chan struct{}), watched: map[cairn.HuntID]int{}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.feed = feed{hub: h, del: d}
 	_, c.socket = nc.(syscall.Conn)
@@ -267,9 +268,9 @@ func (c *conn) welcome() []byte {
 	l, seq := c.hub.life, c.hub.seq
 	c.hub.mu.RUnlock()
 	c.told = l
-	return ownFrame(ws.OpText, encodeRare(welcomeFrame{
+	return c.codec.message(welcomeFrame{
 		Type: "welcome", Epoch: l.epoch, Seq: seq, Player: c.player, Now: cairn.InstantOf(c.hub.opts.Now()),
-	}))
+	})
 }
 
 // wrote counts what is through, and lets it go.
@@ -369,7 +370,7 @@ var pingBytes = ownFrame(ws.OpPing, nil)
 
 // drain implements peer.
 func (c *conn) drain(left time.Duration) {
-	c.send(ownFrame(ws.OpText, encodeRare(drainFrame{Type: "drain", WithinMS: left.Milliseconds()})))
+	c.send(c.codec.message(drainFrame{Type: "drain", WithinMS: left.Milliseconds()}))
 }
 
 // end implements peer.

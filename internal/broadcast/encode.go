@@ -1,89 +1,14 @@
 package broadcast
 
 import (
-	"bytes"
 	"encoding/json"
 	"strconv"
-	"sync"
 	"time"
-
-	"github.com/gobwas/ws"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/wire"
 )
-
-// The kinds of frames, as they are named in the protocol and in metrics.
-const (
-	kindDelta     = "delta"
-	kindStandings = "standings"
-	kindSnapshot  = "snapshot"
-)
-
-// A frame is one message, encoded once and shared by all who get it.
-type frame struct {
-	kind string
-	seq  uint64
-	ws   []byte // the WebSocket header and then the JSON
-	json []byte // the end of ws
-
-	fresh cairn.Instant // a standings frame's newest claim, if it is the first to have it
-
-	eventOnce sync.Once
-	event     []byte // as a Server-Sent Event, made when first needed
-}
-
-// headerRoom is what a server's WebSocket header takes at most: no mask.
-const headerRoom = ws.MaxHeaderSize - 4
-
-// newFrame puts the WebSocket header before the JSON that stands in b behind
-// headerRoom bytes of room. The frame keeps b.
-func newFrame(kind string, seq uint64, b []byte) *frame {
-	whole := withHeader(ws.OpText, b)
-	return &frame{kind: kind, seq: seq, ws: whole, json: b[headerRoom:]}
-}
-
-// withHeader returns the part of b that is a whole frame, after it wrote the
-// header right before the payload that begins at headerRoom.
-func withHeader(op ws.OpCode, b []byte) []byte {
-	h := ws.Header{Fin: true, OpCode: op, Length: int64(len(b) - headerRoom)}
-	at := headerRoom - ws.HeaderSize(h)
-	w := sliceWriter(b[at:at])
-	if err := ws.WriteHeader(&w, h); err != nil {
-		panic(err) // a header of a length that is known to fit
-	}
-	return b[at:]
-}
-
-type sliceWriter []byte
-
-func (w *sliceWriter) Write(p []byte) (int, error) {
-	*w = append(*w, p...)
-	return len(p), nil
-}
-
-// room begins a frame: headerRoom bytes, and capacity for n more.
-func room(n int) []byte { return make([]byte, headerRoom, headerRoom+n) }
-
-// ownFrame returns a frame of one connection's own, with its header.
-func ownFrame(op ws.OpCode, payload []byte) []byte {
-	return withHeader(op, append(room(len(payload)), payload...))
-}
-
-// sse returns the frame as a Server-Sent Event whose id is epoch-seq. All who
-// get a frame live in one epoch. It may be called concurrently.
-func (f *frame) sse(epoch string) []byte {
-	f.eventOnce.Do(func() {
-		b := make([]byte, 0, len(f.json)+64)
-		b = append(append(b, "id: "...), epoch...)
-		b = strconv.AppendUint(append(b, '-'), f.seq, 10)
-		b = append(append(b, "\nevent: "...), f.kind...)
-		b = append(append(b, "\ndata: "...), f.json...)
-		f.event = append(b, "\n\n"...)
-	})
-	return f.event
-}
 
 // appendString appends s as a JSON string.
 func appendString[S ~string](b []byte, s S) []byte {
@@ -208,15 +133,9 @@ func appendDelta(b []byte, r *region, seq uint64) []byte {
 	return append(endList(b, n), '}')
 }
 
-// body returns the members of a board as frames have them, cut to rows.
-// It may be called concurrently.
-func (x *board) body(rows int) []byte {
-	x.bodyOnce.Do(func() { x.json = x.encode(rows) })
-	return x.json
-}
-
-func (x *board) encode(rows int) []byte {
-	b := append(append([]byte(nil), `"window":"`...), x.Window.String()...)
+// appendBoard appends the members of a board as frames have them, cut to rows.
+func appendBoard(b []byte, x *board, rows int) []byte {
+	b = append(append(b, `"window":"`...), x.Window.String()...)
 	b = append(b, '"')
 	if x.Window == wire.WindowHour {
 		hour := cairn.Instant(x.Hour * int64(time.Hour/time.Microsecond))
@@ -231,13 +150,7 @@ func (x *board) encode(rows int) []byte {
 		b = append(appendString(b, eventlog.Shard(o.Shard)), ':')
 		b = appendString(b, o.Offset.String())
 	}
-	// A version with nothing new in it is late for nobody, however long ago
-	// its newest claim is.
-	lag := int64(0)
-	if x.fresh != 0 {
-		lag = max(0, x.Published.Sub(x.fresh).Milliseconds())
-	}
-	b = strconv.AppendInt(append(b, `},"lag_ms":`...), lag, 10)
+	b = strconv.AppendInt(append(b, `},"lag_ms":`...), x.lag(), 10)
 	b = strconv.AppendInt(append(b, `,"players":`...), int64(x.Players), 10)
 	b = append(b, `,"rows":[`...)
 	n := len(b)
@@ -252,38 +165,27 @@ func (x *board) encode(rows int) []byte {
 	return endList(b, n)
 }
 
-// frame returns the board as the frame of its sweep. It may be called
-// concurrently, once seq is set.
-func (x *board) frame(rows int) *frame {
-	x.frameOnce.Do(func() {
-		body := x.body(rows)
-		x.told = newFrame(kindStandings, x.seq, appendStandings(room(len(body)+128), x, x.seq, rows))
-		x.told.fresh = x.fresh
-	})
-	return x.told
-}
-
-func appendStandings(b []byte, x *board, seq uint64, rows int) []byte {
+// appendStandings appends the frame of a board whose members are body.
+func appendStandings(b []byte, x *board, body []byte) []byte {
 	b = appendHead(b, kindStandings, x.Hunt)
-	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
-	return append(append(append(b, ','), x.body(rows)...), '}')
+	b = strconv.AppendUint(append(b, `,"seq":`...), x.seq, 10)
+	return append(append(append(b, ','), body...), '}')
 }
 
-// appendSnapshot appends all that one who watches regions sees of a hunt.
-// None of cells lies in another; regions is what the client asked for. boards
-// is nil for those who don't watch the standings.
-func appendSnapshot(b []byte, hunt cairn.HuntID, seq uint64, regions, cells []cairn.Cell, open []*mapState, boards [][]byte) []byte {
-	b = appendHead(b, kindSnapshot, hunt)
+// appendSnapshot appends all that one who has the view sees of its hunt.
+// boards is nil for those who don't watch the standings.
+func appendSnapshot(b []byte, v *view, seq uint64, open []*mapState, boards [][]byte) []byte {
+	b = appendHead(b, kindSnapshot, v.hunt)
 	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
 	b = append(b, `,"regions":[`...)
 	n := len(b)
-	for _, c := range regions {
+	for _, c := range v.asked {
 		b = append(appendCell(b, c), ',')
 	}
 	b = append(endList(b, n), `,"maps":[`...)
 	n = len(b)
 	for _, m := range open {
-		b = append(appendMap(b, m, cells, true), ',')
+		b = append(appendMap(b, m, v.cells, true), ',')
 	}
 	b = endList(b, n)
 	if boards != nil {
@@ -295,43 +197,4 @@ func appendSnapshot(b []byte, hunt cairn.HuntID, seq uint64, regions, cells []ca
 		b = endList(b, n)
 	}
 	return append(b, '}')
-}
-
-// The frames below are rare: one a connection or an error.
-
-type welcomeFrame struct {
-	Type   string         `json:"type"`
-	Epoch  string         `json:"epoch"`
-	Seq    uint64         `json:"seq"`
-	Player cairn.PlayerID `json:"player,omitempty"`
-	Now    cairn.Instant  `json:"now"`
-}
-
-type pongFrame struct {
-	Type string        `json:"type"`
-	Seq  uint64        `json:"seq"`
-	Now  cairn.Instant `json:"now"`
-}
-
-type drainFrame struct {
-	Type     string `json:"type"`
-	WithinMS int64  `json:"within_ms"`
-}
-
-type errorFrame struct {
-	Type   string `json:"type"`
-	Code   string `json:"code"`
-	Detail string `json:"detail"`
-	ID     string `json:"id,omitempty"` // of the claim that it is about
-}
-
-// encodeRare returns v as JSON without escaping HTML.
-func encodeRare(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // these types always have a JSON form
-	}
-	return bytes.TrimRight(b.Bytes(), "\n")
 }

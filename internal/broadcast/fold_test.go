@@ -394,15 +394,21 @@ func TestResumeInTheMiddleOfASweep(t *testing.T) {
 func TestRingBytes(t *testing.T) {
 	var r region
 	for seq := range uint64(100) {
-		r.push(newFrame(kindDelta, seq+1, append(room(0), make([]byte, 1000)...)), 1000, 10_500)
+		r.push(deltaOf(seq+1, 1000), 1000, 10_500)
 	}
 	if len(r.ring) != 10 || r.base != 90 || r.last != 100 || r.ringBytes > 10_500 {
 		t.Errorf("got %d deltas, %d bytes, (%d, %d]; want 10 in (90, 100]", len(r.ring), r.ringBytes, r.base, r.last)
 	}
 	for range 3 {
-		r.push(newFrame(kindDelta, r.last+1, append(room(0), make([]byte, 50_000)...)), 1000, 10_500)
+		r.push(deltaOf(r.last+1, 50_000), 1000, 10_500)
 	}
 	if len(r.ring) != 1 {
 		t.Errorf("got %d deltas larger than the ring; want the newest alone", len(r.ring))
 	}
+}
+
+// deltaOf returns a delta whose frame has a payload of size bytes.
+func deltaOf(seq uint64, size int) delta {
+	f := newFrame(JSON, kindDelta, seq, append(room(0), make([]byte, size)...))
+	return delta{seq: seq, frames: [codecs]*frame{JSON: f}}
 }

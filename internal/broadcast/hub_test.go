@@ -131,7 +131,7 @@ func (r *rig) accept(ctx context.Context, all *sync.WaitGroup) {
 				nc.Close()
 				return
 			}
-			r.edge.served(r.hub.Serve(ctx, nc, r.edge))
+			r.edge.served(r.hub.Serve(ctx, nc, JSON, r.edge))
 		})
 	}
 }
@@ -271,7 +271,7 @@ func (e *testEdge) Hello(token string) (cairn.PlayerID, string, error) {
 	return cairn.PlayerID(name), "Name of " + name, nil
 }
 
-func (e *testEdge) Claim(_ context.Context, player cairn.PlayerID, name string, c *wire.ClaimFrame, reply func([]byte)) {
+func (e *testEdge) Claim(_ context.Context, player cairn.PlayerID, name string, codec Codec, c *wire.ClaimFrame, reply func([]byte)) {
 	answer := func() {
 		b, err := json.Marshal(map[string]any{"type": "outcome", "id": c.ID, "outcome": "won", "player": player, "name": name})
 		if err != nil {

@@ -78,5 +78,5 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 // encoded counts a shared frame.
 func (m *metrics) encoded(f *frame) {
 	m.encodes.WithLabelValues(f.kind).Inc()
-	m.frameBytes.WithLabelValues(f.kind).Observe(float64(len(f.json)))
+	m.frameBytes.WithLabelValues(f.kind).Observe(float64(len(f.payload)))
 }

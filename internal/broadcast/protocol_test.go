@@ -358,7 +358,7 @@ func TestNotReady(t *testing.T) {
 		test.do()
 		client, server := net.Pipe()
 		served := make(chan error, 1)
-		go func() { served <- h.Serve(t.Context(), server, nil) }()
+		go func() { served <- h.Serve(t.Context(), server, JSON, nil) }()
 		wantClose(t, client, test.code)
 		client.Close()
 		if err := <-served; !errors.Is(err, test.want) || !errors.Is(h.Ready(), test.want) {

@@ -97,7 +97,7 @@ func (m *message) next() error {
 	if h.OpCode.IsControl() {
 		return m.control(h)
 	}
-	if h.OpCode == ws.OpBinary {
+	if h.OpCode != c.codec.opcode() && h.OpCode != ws.OpContinuation {
 		return m.bye(ws.StatusUnsupportedData, codeBinary, "binary message; this subprotocol has text only")
 	}
 	if h.Length > int64(wire.FrameBytesMax-m.n) {
@@ -171,7 +171,7 @@ func (m *message) bye(code ws.StatusCode, why, detail string) error {
 
 // complain sends an error frame.
 func (c *conn) complain(code, detail, id string) {
-	c.send(ownFrame(ws.OpText, encodeRare(errorFrame{Type: "error", Code: code, Detail: detail, ID: id})))
+	c.send(c.codec.message(errorFrame{Type: "error", Code: code, Detail: detail, ID: id}))
 }
 
 // fault answers a message that can't be taken. A client that sends too many of
@@ -187,7 +187,7 @@ func (c *conn) fault(code, detail, id string) error {
 
 // handle answers one message.
 func (c *conn) handle(b []byte) error {
-	f, err := wire.DecodeFrame(b)
+	f, err := c.codec.decode(b)
 	if err != nil {
 		var fe *wire.FrameError
 		if !errors.As(err, &fe) {
@@ -214,7 +214,7 @@ func (c *conn) handle(b []byte) error {
 		c.hub.mu.RLock()
 		seq := c.hub.seq
 		c.hub.mu.RUnlock()
-		c.send(ownFrame(ws.OpText, encodeRare(pongFrame{Type: "pong", Seq: seq, Now: cairn.InstantOf(c.hub.opts.Now())})))
+		c.send(c.codec.message(pongFrame{Type: "pong", Seq: seq, Now: cairn.InstantOf(c.hub.opts.Now())}))
 		return nil
 	}
 }
@@ -256,7 +256,7 @@ func (c *conn) watch(f *wire.WatchFrame) error {
 		if _, had := c.watched[f.Hunt]; sum > wire.WatchRegionsMax || !had && len(c.watched) >= huntsMax {
 			return c.fault(wire.FrameInvalidField, fmt.Sprintf("regions: would be %d in %d hunts; want at most %d in %d", sum, len(c.watched)+1, wire.WatchRegionsMax, huntsMax), "")
 		}
-		v, err := c.hub.acquire(Interest{Hunt: f.Hunt, Regions: f.Regions, Standings: f.Standings})
+		v, err := c.hub.acquire(Interest{Codec: c.codec, Hunt: f.Hunt, Regions: f.Regions, Standings: f.Standings})
 		switch {
 		case errors.Is(err, ErrHuntUnknown):
 			return c.fault(codeUnknownHunt, fmt.Sprintf("hunt: there is no hunt %s", f.Hunt), "")
@@ -291,10 +291,10 @@ func (c *conn) claim(f *wire.ClaimFrame) error {
 		return nil
 	}
 	var once sync.Once
-	c.edge.Claim(c.ctx, c.player, c.name, f, func(frame []byte) {
+	c.edge.Claim(c.ctx, c.player, c.name, c.codec, f, func(frame []byte) {
 		once.Do(func() {
 			c.claims.Add(-1)
-			c.send(ownFrame(ws.OpText, frame))
+			c.send(c.codec.whole(frame))
 		})
 	})
 	return nil

@@ -30,8 +30,11 @@ type region struct {
 	views map[*view]struct{}
 	idle  uint64 // the sweep since which nobody watches; 0 while someone does
 
+	watching [codecs]int    // how many of the views have the codec
+	left     [codecs]uint64 // the sweep since which none does; 0 if none ever did
+
 	base, last uint64 // of the newest sweep whose delta is not kept; of the newest delta
-	ring       []*frame
+	ring       []delta
 	ringBytes  int
 
 	dirty   bool // it stands in index.dirty
@@ -40,19 +43,58 @@ type region struct {
 	claimed []won
 }
 
+// A delta is what changed in a region in one sweep, and before it since the
+// region's last delta.
+type delta struct {
+	seq    uint64
+	frames [codecs]*frame // nil in a codec that was not in use
+}
+
+func (d *delta) size() int {
+	n := 0
+	for _, f := range d.frames {
+		if f != nil {
+			n += len(f.ws)
+		}
+	}
+	return n
+}
+
+// enter counts a view in, and exit counts it out in sweep seq.
+func (r *region) enter(v *view) {
+	r.views[v], r.idle = struct{}{}, 0
+	r.watching[v.codec]++
+}
+
+func (r *region) exit(v *view, seq uint64) {
+	delete(r.views, v)
+	if r.watching[v.codec]--; r.watching[v.codec] == 0 {
+		r.left[v.codec] = seq
+	}
+	if len(r.views) == 0 {
+		r.idle = seq
+	}
+}
+
+// uses reports whether deltas are made in a codec: a view has it, or had it at
+// most kept sweeps ago, so that those who come back find what they missed.
+func (r *region) uses(codec Codec, seq uint64, kept int) bool {
+	return r.watching[codec] > 0 || r.left[codec] != 0 && seq-r.left[codec] <= uint64(kept)
+}
+
 // pending is how many changes wait for the next delta.
 func (r *region) pending() int { return len(r.opened) + len(r.closed) + len(r.claimed) }
 
 // push adds the newest delta to the ring, and drops the oldest ones that are
 // too many or take too many bytes.
-func (r *region) push(f *frame, count, bytes int) {
-	r.ring = append(r.ring, f)
-	r.ringBytes += len(f.ws)
-	r.last = f.seq
+func (r *region) push(d delta, count, bytes int) {
+	r.ring = append(r.ring, d)
+	r.ringBytes += d.size()
+	r.last = d.seq
 	drop := 0
 	for n := len(r.ring); n-drop > 1 && (n-drop > count || r.ringBytes > bytes); drop++ {
 		r.base = r.ring[drop].seq
-		r.ringBytes -= len(r.ring[drop].ws)
+		r.ringBytes -= r.ring[drop].size()
 	}
 	r.ring = slices.Delete(r.ring, 0, drop) // and clears what it leaves behind
 	r.forget()
@@ -160,10 +202,12 @@ func (x *index) moved(hunt cairn.HuntID, opened, closed []*mapState) {
 }
 
 // A view is what some connections watch alike: regions of one hunt, and maybe
-// its standings. Its frames are put together once for all of them.
+// its standings, in one codec. Its frames are put together once for all of
+// them.
 type view struct {
 	// Static.
 	key       viewKey
+	codec     Codec
 	hunt      cairn.HuntID
 	asked     []cairn.Cell // as clients asked, sorted, none twice
 	cells     []cairn.Cell // of these, those that lie in no other
@@ -179,6 +223,7 @@ type view struct {
 }
 
 type viewKey struct {
+	codec     Codec
 	hunt      cairn.HuntID
 	cells     string
 	standings bool
@@ -206,7 +251,7 @@ func newViewKey(in *Interest) viewKey {
 		b, _ = c.AppendText(b) // never fails
 		b = append(b, ',')
 	}
-	return viewKey{in.Hunt, string(b), in.Standings}
+	return viewKey{in.Codec, in.Hunt, string(b), in.Standings}
 }
 
 // normal returns cells sorted and without doubles, and of these the ones that
@@ -224,7 +269,8 @@ func normal(cells []cairn.Cell) (asked, outer []cairn.Cell) {
 }
 
 // since returns the frames after seq of the view's regions and of boards, in
-// the order of their sweeps. It is false if some are no longer kept.
+// the order of their sweeps. It is false if some are no longer kept, or never
+// were in the view's codec.
 func (v *view) since(seq uint64, boards []*board, rows int) ([]*frame, bool) {
 	var fs []*frame
 	for _, r := range v.regions {
@@ -235,11 +281,17 @@ func (v *view) since(seq uint64, boards []*board, rows int) ([]*frame, bool) {
 		for i > 0 && r.ring[i-1].seq > seq {
 			i--
 		}
-		fs = append(fs, r.ring[i:]...)
+		for _, d := range r.ring[i:] {
+			f := d.frames[v.codec]
+			if f == nil {
+				return nil, false
+			}
+			fs = append(fs, f)
+		}
 	}
 	for _, b := range boards {
 		if b.seq > seq {
-			fs = append(fs, b.frame(rows))
+			fs = append(fs, b.frame(v.codec, rows))
 		}
 	}
 	slices.SortStableFunc(fs, func(a, b *frame) int { return cmp.Compare(a.seq, b.seq) })

@@ -82,9 +82,43 @@ type board struct {
 	seq   uint64        // of the sweep that tells of it; 0 before it
 	fresh cairn.Instant // its newest claim, if no version before it had that; 0 else
 
+	forms [codecs]boardForm
+}
+
+// A boardForm is a board in one codec, made when first needed.
+type boardForm struct {
 	bodyOnce, frameOnce sync.Once
-	json                []byte // its members as frames have them
-	told                *frame
+	body                []byte // its members as frames have them
+	frame               *frame // of its sweep
+}
+
+// lag is how late the board is for its newest claim, in milliseconds. A version
+// with nothing new in it is late for nobody, however long ago that claim is.
+func (x *board) lag() int64 {
+	if x.fresh == 0 {
+		return 0
+	}
+	return max(0, x.Published.Sub(x.fresh).Milliseconds())
+}
+
+// body returns the members of the board as frames have them, cut to rows. It
+// may be called concurrently.
+func (x *board) body(codec Codec, rows int) []byte {
+	form := &x.forms[codec]
+	form.bodyOnce.Do(func() { form.body = codec.appendBoard(nil, x, rows) })
+	return form.body
+}
+
+// frame returns the board as the frame of its sweep. It may be called
+// concurrently, once seq is set.
+func (x *board) frame(codec Codec, rows int) *frame {
+	form := &x.forms[codec]
+	form.frameOnce.Do(func() {
+		body := x.body(codec, rows)
+		form.frame = newFrame(codec, kindStandings, x.seq, codec.appendStandings(room(len(body)+128), x, body))
+		form.frame.fresh = x.fresh
+	})
+	return form.frame
 }
 
 func newState() *state {

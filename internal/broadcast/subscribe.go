@@ -19,6 +19,7 @@ const sseCommentEvery = 15 * time.Second
 
 // An Interest is what one who watches wants to see of one hunt.
 type Interest struct {
+	Codec     Codec // of the frames; a Subscription has JSON whatever it says
 	Hunt      cairn.HuntID
 	Regions   []cairn.Cell // at most wire.WatchRegionsMax
 	Standings bool
@@ -66,6 +67,7 @@ func (h *Hub) Subscribe(interest Interest, resume Resume) (*Subscription, error)
 	if err != nil {
 		return nil, err
 	}
+	interest.Codec = JSON
 	v, err := h.acquire(interest)
 	if err != nil {
 		h.serving.Done()

@@ -104,12 +104,11 @@ func (h *Hub) sweepRegions(changed []*view) []*view {
 			}
 			continue
 		}
-		f := newFrame(kindDelta, h.seq, appendDelta(room(h.deltaRoom(r)), r, h.seq))
-		h.metrics.encoded(f)
-		r.push(f, h.opts.Ring, h.opts.RingBytes)
+		d := h.encode(r)
+		r.push(d, h.opts.Ring, h.opts.RingBytes)
 		r.dirty = false
 		for v := range r.views {
-			changed = v.add(f, changed)
+			changed = v.add(d.frames[v.codec], changed)
 		}
 	}
 	clear(h.index.dirty[len(wait):])
@@ -117,9 +116,23 @@ func (h *Hub) sweepRegions(changed []*view) []*view {
 	return changed
 }
 
+// encode makes the delta of what a region collected, in each codec that is in
+// use there.
+func (h *Hub) encode(r *region) delta {
+	d := delta{seq: h.seq}
+	for codec := range codecs {
+		if r.uses(codec, h.seq, h.opts.Ring) {
+			f := newFrame(codec, kindDelta, h.seq, codec.appendDelta(room(deltaRoom(r)), r, h.seq))
+			h.metrics.encoded(f)
+			d.frames[codec] = f
+		}
+	}
+	return d
+}
+
 // deltaRoom guesses how many bytes a region's delta takes, so that it is
 // mostly one allocation.
-func (h *Hub) deltaRoom(r *region) int {
+func deltaRoom(r *region) int {
 	n := 256 + 24*len(r.closed) + 160*len(r.claimed)
 	for _, m := range r.opened {
 		n += 400 + 80*len(m.Tiles)>>(5*min(r.cell.Precision(), 2))
@@ -127,7 +140,8 @@ func (h *Hub) deltaRoom(r *region) int {
 	return n
 }
 
-// sweepBoards encodes each board that changed and that someone watches.
+// sweepBoards encodes each board that changed, in each codec in which someone
+// watches it.
 func (h *Hub) sweepBoards(changed []*view) []*view {
 	for key, b := range h.boards {
 		b.seq = h.seq
@@ -139,10 +153,12 @@ func (h *Hub) sweepBoards(changed []*view) []*view {
 			if !boardInView(key.Region, v.asked) {
 				continue
 			}
-			if b.told == nil {
-				h.metrics.encoded(b.frame(h.opts.StandingRows))
+			told := b.forms[v.codec].frame
+			if told == nil {
+				told = b.frame(v.codec, h.opts.StandingRows)
+				h.metrics.encoded(told)
 			}
-			changed = v.add(b.told, changed)
+			changed = v.add(told, changed)
 		}
 	}
 	clear(h.boards)

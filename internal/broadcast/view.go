@@ -42,15 +42,15 @@ func (h *Hub) snapshot(v *view) *snapshot {
 	if v.standings {
 		boards = [][]byte{}
 		for _, b := range st.boardsOf(v.hunt, v.asked) {
-			boards = append(boards, b.body(h.opts.StandingRows))
+			boards = append(boards, b.body(v.codec, h.opts.StandingRows))
 		}
 	}
 	size := 1024
 	if old := v.snap.Load(); old != nil {
-		size += len(old.frame.json) + len(old.frame.json)/8
+		size += len(old.frame.payload) + len(old.frame.payload)/8
 	}
-	b := appendSnapshot(room(size), v.hunt, h.seq, v.asked, v.cells, st.open(v.hunt), boards)
-	s := &snapshot{life: h.life, n: v.head.Load().n, frame: newFrame(kindSnapshot, h.seq, b)}
+	b := v.codec.appendSnapshot(room(size), v, h.seq, st.open(v.hunt), boards)
+	s := &snapshot{life: h.life, n: v.head.Load().n, frame: newFrame(v.codec, kindSnapshot, h.seq, b)}
 	h.metrics.encoded(s.frame)
 	v.snap.Store(s)
 	return s
@@ -81,11 +81,11 @@ func (h *Hub) acquire(in Interest) (*view, error) {
 	}
 	v := h.views[key]
 	if v == nil {
-		v = &view{key: key, hunt: in.Hunt, asked: asked, cells: cells, standings: in.Standings}
+		v = &view{key: key, codec: in.Codec, hunt: in.Hunt, asked: asked, cells: cells, standings: in.Standings}
 		v.head.Store(&batch{life: h.life, prev: h.seq, seq: h.seq})
 		for _, c := range asked {
 			r := h.index.region(regionKey{in.Hunt, c}, h.seq)
-			r.views[v], r.idle = struct{}{}, 0
+			r.enter(v)
 			v.regions = append(v.regions, r)
 		}
 		if v.standings {
@@ -107,9 +107,8 @@ func (h *Hub) release(v *view) {
 	}
 	delete(h.views, v.key)
 	for _, r := range v.regions {
-		delete(r.views, v)
+		r.exit(v, h.seq)
 		if len(r.views) == 0 {
-			r.idle = h.seq
 			h.index.touch(r) // so that the sweep looks whether to keep it
 		}
 	}

@@ -53,7 +53,7 @@ func (s *Server) getLive(w http.ResponseWriter, r *http.Request) {
 	// ends it when it drains. The request's context ends with the call.
 	ctx := context.WithoutCancel(r.Context())
 	go func() {
-		if err := s.rooms.Hub.Serve(ctx, conn, e); err != nil {
+		if err := s.rooms.Hub.Serve(ctx, conn, broadcast.JSON, e); err != nil {
 			s.opts.Log.Debug("live: connection ended", "from", addr, "err", err)
 		}
 	}()
@@ -154,7 +154,7 @@ func (e *edge) Hello(token string) (cairn.PlayerID, string, error) {
 
 // Claim implements broadcast.Edge: the same limits and the same words as
 // [Server.postClaims]. The hub bounds how many are in flight a connection.
-func (e *edge) Claim(ctx context.Context, id cairn.PlayerID, name string, c *wire.ClaimFrame, reply func(frame []byte)) {
+func (e *edge) Claim(ctx context.Context, id cairn.PlayerID, name string, codec broadcast.Codec, c *wire.ClaimFrame, reply func(frame []byte)) {
 	a := cairn.Attempt{
 		TileRef: cairn.TileRef{Hunt: c.Hunt, Tick: c.Map, Tile: c.Tile},
 		Player:  id, Name: name, ClaimID: c.ClaimID, Answer: c.Answer, Token: c.Token,
