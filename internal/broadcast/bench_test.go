@@ -89,7 +89,7 @@ func (x *benchHub) connect(b testing.TB, n int, in Interest) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c := newConn(b.Context(), x.Hub, x.deliverers[i%len(x.deliverers)], nullConn{f: f}, JSON, nil)
+		c := newConn(x.Hub, x.deliverers[i%len(x.deliverers)], nullConn{f: f}, JSON, nil)
 		c.feed.watch(c, in.Hunt, v, Resume{})
 		c.writing = true
 		c.write(false) // the snapshot

@@ -10,9 +10,14 @@
 // alike) points to its newest batch of frames, and each connection has a cursor
 // that says how far it got: when it can be written to, it fetches what it
 // lacks, from the newest batch, else from the regions' rings, else as a
-// snapshot. So a slow client costs a cursor, and the half that writes bytes
-// (conn.go) can be replaced alone: it implements listener, owns a feed, and
-// calls collect when its socket takes bytes.
+// snapshot. So a slow client costs a cursor.
+//
+// What a client says is a session's to answer (session.go, inbound.go). Bytes
+// are moved by one of two halves. On Linux, loops that are driven by readiness
+// (loop_linux.go) serve plain sockets: an idle connection costs a record
+// without pointers, and no goroutine, timer or buffer. Elsewhere, and for
+// whatever is no plain socket, each connection has a goroutine that reads
+// (conn.go). One suite of tests runs on both.
 package broadcast
 
 import (
@@ -52,13 +57,13 @@ type Edge interface {
 	// text and all, and ends the connection.
 	Hello(token string) (cairn.PlayerID, string, error)
 
-	// Claim decides an attempt of a player who said hello. It is called on
-	// the connection's reading goroutine, so while it runs nothing else is
-	// read from this client: decide elsewhere what takes time. reply must be
-	// called exactly once, from any goroutine, at any time, also after ctx
-	// ended (which it does with the connection): with an
-	// outcome frame in the codec, {"type":"outcome","id":c.ID,…} in JSON,
-	// without WebSocket header. The hub copies it. c is the callee's to keep.
+	// Claim decides an attempt of a player who said hello. It is called on a
+	// goroutine that reads for many connections: decide elsewhere what takes
+	// time. reply must be called exactly once, from any goroutine, at any
+	// time, also after ctx ended (which it does with the connection): with the
+	// payload of an outcome frame in the connection's codec, without WebSocket
+	// header: {"type":"outcome","id":c.ID,…} in JSON. The hub copies it. c is
+	// the callee's to keep.
 	Claim(ctx context.Context, player cairn.PlayerID, name string, codec Codec, c *wire.ClaimFrame, reply func(frame []byte))
 }
 
@@ -76,6 +81,8 @@ type Options struct {
 	DeadAfter   time.Duration // without a byte from the client; 0 means 75s
 	StuckFor    time.Duration // how long a client may take no byte before it is closed; 0 means 10s
 	ClaimsMax   int           // claims in flight a connection; 0 means 64
+
+	Portable bool // do without readiness, also where there is it
 
 	Now     func() time.Time      // nil means time.Now
 	Log     *slog.Logger          // nil discards
@@ -120,14 +127,18 @@ type Hub struct {
 	store      eventlog.Store
 	opts       Options
 	metrics    *metrics
-	deliverers []*deliverer
+	deliverers []*deliverer  // of connections with a goroutine, and of streams
+	born       time.Time     // the zero of clock
 	hurry      chan struct{} // wakes the sweep when its period changed
+	calm       chan struct{} // holds a token when all may have been delivered
 	encoding   chan struct{} // held by those who encode a snapshot
 
 	catalog  atomic.Pointer[catalog] // what is asked for most, without a lock
 	knob     atomic.Int64            // the period that an operator set; 0 while none did
-	joined   atomic.Uint64           // deals clients out over the deliverers
+	joined   atomic.Uint64           // deals clients out over the deliverers and loops
+	loops    atomic.Pointer[loops]   // nil where there is no readiness to go by
 	draining atomic.Bool
+	open     atomic.Int64            // WebSockets
 	serving  sync.WaitGroup // clients
 
 	mu      sync.RWMutex // guards what follows
@@ -143,8 +154,9 @@ type Hub struct {
 // A life is one fold of the logs from their beginning. Its epoch tells it apart
 // from every other of any hub.
 type life struct {
-	epoch string
-	state *state // guarded by the hub's mu
+	epoch  string
+	number uint32 // from 1 on, within the hub
+	state  *state // guarded by the hub's mu
 }
 
 // New returns a hub on store. It does nothing before [Hub.Run].
@@ -152,7 +164,9 @@ func New(store eventlog.Store, opts Options) *Hub {
 	h := &Hub{
 		store:    store,
 		opts:     opts.withDefaults(),
+		born:     time.Now(),
 		hurry:    make(chan struct{}, 1),
+		calm:     make(chan struct{}, 1),
 		encoding: make(chan struct{}, 2),
 		index:    newIndex(),
 		views:    map[viewKey]*view{},
@@ -171,19 +185,29 @@ func New(store eventlog.Store, opts Options) *Hub {
 // past it or rolled back makes it start its fold anew; other errors of the
 // store are final and returned. Call it once.
 func (h *Hub) Run(ctx context.Context) error {
+	lctx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoops()
+	var polling, others sync.WaitGroup
+	if err := h.poll(lctx, &polling); err != nil {
+		h.opts.Log.Warn("broadcast: each connection gets a goroutine", "err", err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	var loops sync.WaitGroup
-	loops.Go(func() { h.sweeps(ctx) })
-	loops.Go(func() { h.checks(ctx) })
+	others.Go(func() { h.sweeps(ctx) })
+	others.Go(func() { h.checks(lctx) })
 	for _, d := range h.deliverers {
-		loops.Go(func() { d.run(ctx) })
+		others.Go(func() { d.run(ctx) })
 	}
 	err := h.follow(ctx)
 	cancel()
-	loops.Wait()
-	h.stop()
+	h.stop() // while the loops still run: they say goodbye
+	stopLoops()
+	others.Wait()
+	polling.Wait()
 	return err
 }
+
+// clock returns the time since the hub was made, in milliseconds, modulo 2³².
+func (h *Hub) clock() uint32 { return uint32(time.Since(h.born).Milliseconds()) }
 
 // period is the time from one sweep to the next.
 func (h *Hub) period() time.Duration {
@@ -210,40 +234,65 @@ func (h *Hub) Ready() error {
 	return nil
 }
 
-// admit counts a client in, and picks its deliverer; whoever is admitted calls
-// h.serving.Done.
-func (h *Hub) admit() (*deliverer, error) {
+// admit counts a client in; whoever is admitted calls h.serving.Done.
+func (h *Hub) admit() error {
 	if h.draining.Load() {
-		return nil, ErrDraining
+		return ErrDraining
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	switch {
 	case h.stopped:
-		return nil, ErrDraining
+		return ErrDraining
 	case h.life == nil:
-		return nil, ErrNotReady
+		return ErrNotReady
 	}
 	h.serving.Add(1)
-	return h.deliverers[h.joined.Add(1)%uint64(len(h.deliverers))], nil
+	return nil
 }
 
-// Serve speaks the protocol in codec on a WebSocket that is already upgraded, as its
-// server, until the connection ends, the hub drains or ctx ends. It owns conn
-// and closes it; whatever the client sent behind its handshake must still be
-// readable from it. It returns nil if the client or the hub ended the
-// connection in the protocol's way, and otherwise what ended it.
-func (h *Hub) Serve(ctx context.Context, conn net.Conn, codec Codec, edge Edge) error {
-	d, err := h.admit()
-	if err != nil {
-		refuse(conn, err)
-		return err
+// Connections returns how many WebSockets are open.
+func (h *Hub) Connections() int { return int(h.open.Load()) }
+
+// connected counts a WebSocket in, or out.
+func (h *Hub) connected(n int) {
+	h.open.Add(int64(n))
+	h.metrics.websockets.Add(float64(n))
+}
+
+// deliverer picks one for a client.
+func (h *Hub) deliverer() *deliverer {
+	return h.deliverers[h.joined.Add(1)%uint64(len(h.deliverers))]
+}
+
+// Serve speaks a codec's protocol on a WebSocket that is already upgraded, as
+// its server, until the connection ends or the hub drains. It takes the
+// connection over, for better or worse, and returns at once, or when it has told
+// the client that nobody is taken. early is what the
+// client sent behind its handshake and was read already; the hub keeps none of
+// it. ended, if it is not nil, is called once when all is over, with nil if the
+// client or the hub ended the connection in the protocol's way, and otherwise
+// with what ended it.
+func (h *Hub) Serve(conn net.Conn, early []byte, codec Codec, edge Edge, ended func(error)) {
+	if ended == nil {
+		ended = func(error) {}
 	}
-	defer h.serving.Done()
-	c := newConn(ctx, h, d, conn, codec, edge)
-	h.metrics.connections.WithLabelValues(transportWebSocket).Inc()
-	defer h.metrics.connections.WithLabelValues(transportWebSocket).Dec()
-	return c.serve()
+	if err := h.admit(); err != nil {
+		refuse(conn, err)
+		ended(err)
+		return
+	}
+	if h.poach(conn, early, codec, edge, ended) {
+		return
+	}
+	c := newConn(h, h.deliverer(), conn, codec, edge)
+	h.connected(1)
+	go func() {
+		defer h.serving.Done()
+		err := c.serve(early)
+		h.connected(-1)
+		ended(err)
+	}()
 }
 
 // The transports, as metrics name them.

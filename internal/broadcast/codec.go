@@ -41,24 +41,55 @@ func (c Codec) opcode() ws.OpCode {
 	return ws.OpText
 }
 
-// message returns a rare frame (a welcomeFrame, pongFrame, drainFrame or
-// errorFrame) as a whole WebSocket frame.
-func (c Codec) message(v any) []byte { return c.whole(marshal(v)) }
+// otherKind says that a message is of the kind that the codec does not have.
+func (c Codec) otherKind() string {
+	if c == Proto {
+		return "text message; this subprotocol has binary only"
+	}
+	return "binary message; this subprotocol has text only"
+}
+
+// message returns v as a whole WebSocket frame.
+func (c Codec) message(v rareFrame) []byte {
+	return withHeader(c.opcode(), c.encoder().appendMessage(room(256), v))
+}
 
 // whole returns a payload in the codec as a whole WebSocket frame.
 func (c Codec) whole(payload []byte) []byte { return ownFrame(c.opcode(), payload) }
 
 // decode decodes a message of a client. Its errors are *wire.FrameError.
-func (c Codec) decode(b []byte) (wire.ClientFrame, error) { return wire.DecodeFrame(b) }
-
-func (c Codec) appendDelta(b []byte, r *region, seq uint64) []byte { return appendDelta(b, r, seq) }
-
-func (c Codec) appendBoard(b []byte, x *board, rows int) []byte { return appendBoard(b, x, rows) }
-
-func (c Codec) appendStandings(b []byte, x *board, body []byte) []byte {
-	return appendStandings(b, x, body)
+func (c Codec) decode(b []byte) (wire.ClientFrame, error) {
+	if c == Proto {
+		return wire.DecodeFrameProto(b)
+	}
+	return wire.DecodeFrame(b)
 }
 
-func (c Codec) appendSnapshot(b []byte, v *view, seq uint64, open []*mapState, boards [][]byte) []byte {
-	return appendSnapshot(b, v, seq, open, boards)
+// An encoder appends the payloads of frames in one codec.
+type encoder interface {
+	// appendDelta appends what r collected since its last delta, as the delta
+	// of sweep seq.
+	appendDelta(b []byte, r *region, seq uint64) []byte
+
+	// appendBoard appends the members of a board as frames have them, cut to
+	// rows.
+	appendBoard(b []byte, x *board, rows int) []byte
+
+	// appendStandings appends the frame of a board of which appendBoard
+	// made body.
+	appendStandings(b []byte, x *board, body []byte) []byte
+
+	// appendSnapshot appends all that one who has the view sees of its hunt:
+	// the open maps, and boards as appendBoard made them, nil for those who
+	// don't watch the standings.
+	appendSnapshot(b []byte, v *view, seq uint64, open []*mapState, boards [][]byte) []byte
+
+	appendMessage(b []byte, v rareFrame) []byte
+}
+
+func (c Codec) encoder() encoder {
+	if c == Proto {
+		return protoForm{}
+	}
+	return jsonForm{}
 }

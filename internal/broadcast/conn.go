@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,16 +36,16 @@ const (
 	endServer    = "server"    // this process ends
 )
 
-// A conn is one WebSocket over a net.Conn: a goroutine that reads (its
-// caller's), and none that writes while there is nothing to write. Whoever has
-// something for it calls kick, which writes as much as the socket takes
-// without waiting; only a connection that would have to wait, or needs a
-// snapshot, gets a goroutine until it is through.
+// A conn is one WebSocket over a net.Conn, where there is no readiness to go by:
+// under TLS, and on systems without epoll. It has a goroutine that reads, and
+// none that writes while there is nothing to write. Whoever has something for
+// it calls kick, which writes as much as the socket takes without waiting; only
+// a connection that would have to wait, or needs a snapshot, gets a goroutine
+// until it is through.
 type conn struct {
 	// Static after newConn.
 	hub    *Hub
 	codec  Codec
-	edge   Edge
 	nc     net.Conn
 	raw    syscall.RawConn // nil if nc can't be tried without waiting
 	socket bool            // a write that timed out can be gone on with: not so under TLS
@@ -53,20 +54,20 @@ type conn struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when nothing is written any more
 
-	heard  atomic.Int64 // when the last bytes came, in nanoseconds since 1970
-	claims atomic.Int32 // in flight
+	session session      // owned by the reading goroutine
+	heard   atomic.Int64 // when the last bytes came, in nanoseconds since 1970
 
 	mu      sync.Mutex
 	writing bool       // someone is in write
 	again   bool       // it is to look again before it leaves
 	ended   bool       // the socket is closed: nothing can be written
 	own     [][]byte   // whole frames for this client alone, at most ownMax
-	greet   bool       // it said hello and is to be welcomed
+	greeted bool       // it said hello and is to be welcomed
 	watches []watching // asked for and not yet taken up
 	pinged  time.Time  // when it was last sent a ping
 	bye     []byte     // the close frame, the last to be written; nil while open
 	why     string     // the bye's reason, for metrics
-	cause   error      // what Serve returns; nil if all went the protocol's way
+	cause   error      // how the connection ended; nil if all went the protocol's way
 
 	// Owned by whoever set writing.
 	feed    feed
@@ -77,26 +78,14 @@ type conn struct {
 	room    [][]byte    // backs bufs
 	sentBye bool        // the close frame is in flight or written
 	attempt attempt
-
-	// Owned by the reading goroutine.
-	player  cairn.PlayerID
-	name    string
-	hello   bool
-	resume  Resume // of hello, until the first watch
-	watched map[cairn.HuntID]int
-	faults  int
 }
 
-// A watching is a client's wish to watch v, or to end watching a hunt.
-type watching struct {
-	hunt   cairn.HuntID
-	view   *view
-	resume Resume
-}
+var _ outlet = (*conn)(nil)
 
-func newConn(ctx context.Context, h *Hub, d *deliverer, nc net.Conn, codec Codec, edge Edge) *conn {
-	c := &conn{hub: h, codec: codec, edge: edge, nc: nc, del: d, done: make(chan struct{}), watched: map[cairn.HuntID]int{}}
-	c.ctx, c.cancel = context.WithCancel(ctx)
+func newConn(h *Hub, d *deliverer, nc net.Conn, codec Codec, edge Edge) *conn {
+	c := &conn{hub: h, codec: codec, nc: nc, del: d, done: make(chan struct{})}
+	c.session = session{hub: h, out: c, codec: codec, edge: edge}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.feed = feed{hub: h, del: d}
 	_, c.socket = nc.(syscall.Conn)
 	c.raw = rawConn(nc)
@@ -105,14 +94,36 @@ func newConn(ctx context.Context, h *Hub, d *deliverer, nc net.Conn, codec Codec
 	return c
 }
 
-// ownMax bounds the frames that wait for this client alone: answers to its
-// claims and pings. A client that asks on without reading is cut.
-func (c *conn) ownMax() int { return c.hub.opts.ClaimsMax + 64 }
+// life implements outlet.
+func (c *conn) life() context.Context { return c.ctx }
 
-// send queues a whole frame for this client.
+// greet implements outlet.
+func (c *conn) greet() {
+	c.nc.SetReadDeadline(time.Time{})
+	c.mu.Lock()
+	late := c.bye != nil // the deadline of a goodbye must stand
+	c.greeted = true
+	c.mu.Unlock()
+	if late {
+		c.nc.SetReadDeadline(time.Now().Add(closeWithin))
+	}
+	c.kick()
+}
+
+// watch implements outlet.
+func (c *conn) watch(w watching) bool {
+	c.mu.Lock()
+	c.watches = append(c.watches, w)
+	waiting := len(c.watches)
+	c.mu.Unlock()
+	c.kick()
+	return waiting <= c.hub.ownMax()
+}
+
+// send implements outlet.
 func (c *conn) send(b []byte) {
 	c.mu.Lock()
-	if len(c.own) >= c.ownMax() {
+	if len(c.own) >= c.hub.ownMax() {
 		c.mu.Unlock()
 		c.say(statusTooSlow, "too slow", endSlow, errTooSlow)
 		return
@@ -124,9 +135,16 @@ func (c *conn) send(b []byte) {
 	c.kick()
 }
 
-var errTooSlow = errors.New("broadcast: client is too slow")
+// What ends connections.
+var (
+	errTooSlow = errors.New("broadcast: client is too slow")
+	errNoHello = errors.New("broadcast: no hello in time")
+	errLost    = errors.New("broadcast: connection lost: unexpected EOF")
+)
 
-// say ends the connection with a close frame. The first one counts.
+func errSilent(d time.Duration) error { return fmt.Errorf("broadcast: client silent for %v", d) }
+
+// say implements outlet.
 func (c *conn) say(code ws.StatusCode, reason, why string, cause error) {
 	c.mu.Lock()
 	if c.bye == nil && !c.ended {
@@ -217,8 +235,8 @@ func (c *conn) gather(quick bool) gathered {
 		room := append(c.room[:0], c.own...)
 		clear(c.own)
 		c.own = c.own[:0]
-		watches, greet, bye := c.watches, c.greet, c.bye
-		c.watches, c.greet = nil, false
+		watches, greet, bye := c.watches, c.greeted, c.bye
+		c.watches, c.greeted = nil, false
 		c.mu.Unlock()
 
 		if greet {
@@ -265,12 +283,9 @@ func (c *conn) gather(quick bool) gathered {
 // welcome returns the frame that begins an epoch.
 func (c *conn) welcome() []byte {
 	c.hub.mu.RLock()
-	l, seq := c.hub.life, c.hub.seq
+	c.told = c.hub.life
 	c.hub.mu.RUnlock()
-	c.told = l
-	return c.codec.message(welcomeFrame{
-		Type: "welcome", Epoch: l.epoch, Seq: seq, Player: c.player, Now: cairn.InstantOf(c.hub.opts.Now()),
-	})
+	return c.hub.welcome(c.codec, c.session.player, c.told)
 }
 
 // wrote counts what is through, and lets it go.
@@ -348,11 +363,11 @@ func (c *conn) flush() error {
 	}
 }
 
-// check implements peer: the pings of RFC 6455.
+// check does what is due by the clock: the pings of RFC 6455.
 func (c *conn) check(now time.Time) {
 	silent := now.Sub(time.Unix(0, c.heard.Load()))
 	if silent >= c.hub.opts.DeadAfter {
-		c.hangUp(endSilent, fmt.Errorf("broadcast: client silent for %v", silent.Round(time.Second)))
+		c.hangUp(endSilent, errSilent(c.hub.opts.DeadAfter))
 		return
 	}
 	c.mu.Lock()
@@ -382,12 +397,11 @@ func (c *conn) end(now bool) {
 	c.say(ws.StatusGoingAway, "going away", endServer, nil)
 }
 
-// serve reads until the connection ends, and cleans up behind it.
-func (c *conn) serve() error {
+// serve reads until the connection ends, cleans up behind it, and returns how
+// it ended. early is what the client sent behind its handshake.
+func (c *conn) serve(early []byte) error {
 	c.del.enter(c)
-	stop := context.AfterFunc(c.ctx, func() { c.end(false) })
-	err := c.read()
-	stop()
+	err := c.read(early)
 
 	c.mu.Lock()
 	bye := c.bye != nil
@@ -412,6 +426,43 @@ func (c *conn) serve() error {
 	}
 	c.hub.metrics.closes.WithLabelValues(c.why).Inc()
 	return c.cause
+}
+
+// read reads and handles what the client sends until the connection ends or
+// was told goodbye. It returns what made the socket unreadable.
+func (c *conn) read(early []byte) error {
+	c.nc.SetReadDeadline(time.Now().Add(c.hub.opts.HelloWithin))
+	if len(early) > 0 && c.session.in.feed(&c.session, slices.Clone(early)) != nil {
+		return nil
+	}
+	buf := make([]byte, readBytes)
+	for {
+		n, err := c.nc.Read(buf)
+		if n > 0 {
+			c.heard.Store(time.Now().UnixNano())
+			if c.session.in.feed(&c.session, buf[:n]) != nil {
+				return nil
+			}
+		}
+		switch {
+		case err == nil:
+		case !c.session.hello && isTimeout(err):
+			c.say(ws.StatusPolicyViolation, "no hello in time", endHandshake, errNoHello)
+			return nil
+		case errors.Is(err, io.EOF):
+			return errLost
+		default:
+			return fmt.Errorf("broadcast: connection lost: %w", err)
+		}
+	}
+}
+
+// readBytes is what a connection reads at once: most messages come in one read.
+const readBytes = 512
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
 }
 
 // refuse ends a connection that nobody takes: come again, or go elsewhere.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/veltrix/cairn"
@@ -18,11 +19,6 @@ type listener interface {
 
 // A peer is one client: a connection or a subscription.
 type peer interface {
-	listener
-
-	// check does what is due by the clock: it is called now and then.
-	check(now time.Time)
-
 	// drain tells the client to go elsewhere within left.
 	drain(left time.Duration)
 
@@ -30,10 +26,37 @@ type peer interface {
 	end(now bool)
 }
 
+// A recipient delivers what a sweep has to its share of the connections.
+type recipient interface {
+	// sweep says which views changed, and at of the newest claim among them,
+	// or 0. It never blocks.
+	sweep(views []*view, newest cairn.Instant)
+
+	// rested reports whether all is delivered.
+	rested() bool
+}
+
+// recipients calls f for each of them.
+func (h *Hub) recipients(f func(recipient)) {
+	for _, d := range h.deliverers {
+		f(d)
+	}
+	h.loops.Load().each(f)
+}
+
+// rest says that a recipient may have delivered all.
+func (h *Hub) rest() {
+	select {
+	case h.calm <- struct{}{}:
+	default:
+	}
+}
+
 // A deliverer wakes its share of the connections after each sweep.
 type deliverer struct {
 	hub    *Hub
 	signal chan struct{} // never closed; one token says that there is work
+	busy   atomic.Bool   // a sweep is not delivered yet
 
 	mu      sync.Mutex // guards what follows
 	members map[*view][]*cursor
@@ -46,7 +69,7 @@ func newDeliverer(h *Hub) *deliverer {
 	return &deliverer{hub: h, signal: make(chan struct{}, 1), members: map[*view][]*cursor{}, peers: map[peer]struct{}{}}
 }
 
-// sweep tells the deliverer which views changed.
+// sweep implements recipient.
 func (d *deliverer) sweep(views []*view, newest cairn.Instant) {
 	d.mu.Lock()
 	late := len(d.views) > 0 // the sweep before is not taken up yet
@@ -60,6 +83,9 @@ func (d *deliverer) sweep(views []*view, newest cairn.Instant) {
 	}
 	d.newest = max(d.newest, newest)
 	idle := len(d.views) == 0
+	if !idle {
+		d.busy.Store(true)
+	}
 	d.mu.Unlock()
 	if idle {
 		return
@@ -89,8 +115,28 @@ func (d *deliverer) run(ctx context.Context) {
 			return
 		case <-d.signal:
 			due = d.deliver(due[:0])
+			d.mu.Lock()
+			d.busy.Store(len(d.views) > 0)
+			d.mu.Unlock()
+			d.hub.rest()
 		}
 	}
+}
+
+// rested implements recipient.
+func (d *deliverer) rested() bool { return !d.busy.Load() }
+
+// conns returns its connections.
+func (d *deliverer) conns() []*conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var cs []*conn
+	for p := range d.peers {
+		if c, ok := p.(*conn); ok {
+			cs = append(cs, c)
+		}
+	}
+	return cs
 }
 
 // deliver wakes the members of every view that changed. It uses due as room

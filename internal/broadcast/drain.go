@@ -35,21 +35,25 @@ func (h *Hub) peers() []peer {
 		}
 		d.mu.Unlock()
 	}
-	return ps
+	return h.loops.Load().peers(ps)
 }
 
-// checks has every client look at the clock now and then, until ctx ends: one
-// timer for all, instead of one each.
+// checks has every connection look at the clock now and then, until ctx ends:
+// one timer for all, instead of one each.
 func (h *Hub) checks(ctx context.Context) {
-	every := time.NewTicker(max(min(h.opts.PingEvery, h.opts.DeadAfter)/8, time.Millisecond))
+	o := &h.opts
+	every := time.NewTicker(max(min(o.PingEvery, o.DeadAfter, o.HelloWithin, o.StuckFor, closeWithin)/8, time.Millisecond))
 	defer every.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-every.C:
-			for _, p := range h.peers() {
-				p.check(now)
+			h.loops.Load().check()
+			for _, d := range h.deliverers {
+				for _, c := range d.conns() {
+					c.check(now)
+				}
 			}
 		}
 	}

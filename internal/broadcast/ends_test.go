@@ -15,7 +15,9 @@ import (
 )
 
 // TestDrain sends everyone elsewhere, those who stay too.
-func TestDrain(t *testing.T) {
+func TestDrain(t *testing.T) { eachHalf(t, testDrain) }
+
+func testDrain(t *testing.T) {
 	r := newRig(t, Options{})
 	r.open("u4xsu")
 	cs := make([]*client, 10)
@@ -183,7 +185,9 @@ func TestParseResume(t *testing.T) {
 
 // TestStandings: boards reach those who asked, and only boards that concern
 // what they watch.
-func TestStandings(t *testing.T) {
+func TestStandings(t *testing.T) { eachHalf(t, testStandings) }
+
+func testStandings(t *testing.T) {
 	r := newRig(t, Options{StandingRows: 2})
 	r.open("u4xsu")
 	board := func(region string, at cairn.Instant, players ...string) {
@@ -271,7 +275,9 @@ func (f *forgetfulFollower) Next(ctx context.Context) ([]eventlog.Record, eventl
 
 // TestBornAnew: when a log was rolled back the hub folds it anew, in a new
 // epoch, and every client gets a welcome and a snapshot.
-func TestBornAnew(t *testing.T) {
+func TestBornAnew(t *testing.T) { eachHalf(t, testBornAnew) }
+
+func testBornAnew(t *testing.T) {
 	store := &forgetfulStore{}
 	r := newRigOn(t, Options{}, func(s eventlog.Store) eventlog.Store { store.Store = s; return store })
 	m := r.open("u4xsu", "u4xsv")
@@ -303,7 +309,9 @@ func TestBornAnew(t *testing.T) {
 // TestStart folds what stood in the logs before the hub did: what is open, and
 // the maps of the last minutes; claims that came before their map's record was
 // read wait for it.
-func TestStart(t *testing.T) {
+func TestStart(t *testing.T) { eachHalf(t, testStart) }
+
+func testStart(t *testing.T) {
 	r := newRig(t, Options{})
 	old := r.open("u4xsu")
 	r.pass(5 * time.Minute)
@@ -358,7 +366,9 @@ func TestStart(t *testing.T) {
 
 // TestKnob turns the sweep's period live, and leaves alone what makes no
 // sense.
-func TestKnob(t *testing.T) {
+func TestKnob(t *testing.T) { eachHalf(t, testKnob) }
+
+func testKnob(t *testing.T) {
 	r := newRig(t, Options{})
 	for _, test := range []struct {
 		value string

@@ -70,32 +70,9 @@ func (f *feed) close() {
 // out what takes long to make, and more says that there was such.
 func (f *feed) collect(dst []*frame, quick bool) (_ []*frame, more bool) {
 	for _, c := range f.cursors {
-		b := c.view.head.Load()
-		same := c.life == b.life
-		if same && c.seq >= b.seq && !c.resume {
-			continue
-		}
-		if same && c.seq >= b.prev && !c.resume {
-			dst = append(dst, b.frames...)
-			c.n, c.seq = b.n, b.seq
-			continue
-		}
-		if same && (c.resume || b.n-c.n <= uint64(f.hub.opts.CatchUp)) {
-			if fs, ok := f.hub.missed(c); ok {
-				dst = append(dst, fs...)
-				continue
-			}
-		}
-		if quick {
-			more = true
-			continue
-		}
-		if c.life != nil && !c.resume {
-			f.hub.metrics.skips.Inc()
-		}
-		s := f.hub.snapshot(c.view)
-		dst = append(dst, s.frame)
-		c.life, c.n, c.seq, c.resume = s.life, s.n, s.frame.seq, false
+		var later bool
+		dst, later = f.hub.collect(c, dst, quick)
+		more = more || later
 	}
 	return dst, more
 }
@@ -103,4 +80,31 @@ func (f *feed) collect(dst []*frame, quick bool) (_ []*frame, more bool) {
 // reborn reports whether a cursor has come to a life that is not told.
 func (f *feed) reborn(told *life) bool {
 	return slices.ContainsFunc(f.cursors, func(c *cursor) bool { return c.life != nil && c.life != told })
+}
+
+// collect appends the frames that a cursor has not had, as [feed.collect] does,
+// and moves it on.
+func (h *Hub) collect(c *cursor, dst []*frame, quick bool) (_ []*frame, more bool) {
+	b := c.view.head.Load()
+	same := c.life == b.life
+	switch {
+	case same && c.seq >= b.seq && !c.resume:
+		return dst, false
+	case same && c.seq >= b.prev && !c.resume:
+		c.n, c.seq = b.n, b.seq
+		return append(dst, b.frames...), false
+	case same && (c.resume || b.n-c.n <= uint64(h.opts.CatchUp)):
+		if fs, ok := h.missed(c); ok {
+			return append(dst, fs...), false
+		}
+	}
+	if quick {
+		return dst, true
+	}
+	if c.life != nil && !c.resume {
+		h.metrics.skips.Inc()
+	}
+	s := h.snapshot(c.view)
+	c.life, c.n, c.seq, c.resume = s.life, s.n, s.frame.seq, false
+	return append(dst, s.frame), false
 }

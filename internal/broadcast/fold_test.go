@@ -130,7 +130,9 @@ var cellsIn = []string{"u4xsu", "u4xsv", "u4xt0", "u4prm", "u4q0b", "u65j0", "9q
 // TestFoldEqualsState is the Broadcast Layer's promise: whoever folds the
 // frames knows what is true, whatever regions they watch, whenever they join,
 // and however often they lose their connection in the middle of anything.
-func TestFoldEqualsState(t *testing.T) {
+func TestFoldEqualsState(t *testing.T) { eachHalf(t, testFoldEqualsState) }
+
+func testFoldEqualsState(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -252,7 +254,9 @@ func TestFoldEqualsState(t *testing.T) {
 }
 
 // TestResume shows when a client that comes back hears only what it missed.
-func TestResume(t *testing.T) {
+func TestResume(t *testing.T) { eachHalf(t, testResume) }
+
+func testResume(t *testing.T) {
 	r := newRig(t, Options{Ring: 50})
 	m := r.open(cellsIn...)
 	c, snap := r.join("u4")

@@ -100,6 +100,10 @@ func isShard(n eventlog.Name) bool {
 // begin makes a life the one that clients see. Whoever watches gets a snapshot.
 func (h *Hub) begin(l *life) {
 	h.mu.Lock()
+	l.number = 1
+	if h.life != nil {
+		l.number = h.life.number + 1
+	}
 	h.life = l
 	h.seq++
 	now := cairn.InstantOf(h.opts.Now())
@@ -119,9 +123,7 @@ func (h *Hub) begin(l *life) {
 		views = append(views, v)
 	}
 	h.mu.Unlock()
-	for _, d := range h.deliverers {
-		d.sweep(views, 0)
-	}
+	h.recipients(func(r recipient) { r.sweep(views, 0) })
 }
 
 // A tail reads one log for one life. One goroutine at a time.

@@ -1,8 +1,6 @@
 package broadcast
 
 import (
-	"bytes"
-	"encoding/json"
 	"strconv"
 	"sync"
 
@@ -83,8 +81,11 @@ func (f *frame) sse(epoch string) []byte {
 	return f.event
 }
 
-// The frames below are rare, one a connection or an error: [Codec.message]
-// makes frames of them.
+// A rareFrame is one that there is once a connection, or an error: what
+// [Codec.message] makes a frame of.
+type rareFrame interface {
+	appendProto(b []byte) []byte // as a whole ServerFrame
+}
 
 type welcomeFrame struct {
 	Type   string         `json:"type"`
@@ -110,15 +111,4 @@ type errorFrame struct {
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
 	ID     string `json:"id,omitempty"` // of the claim that it is about
-}
-
-// marshal returns v as JSON without escaping HTML.
-func marshal(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // these types always have a JSON form
-	}
-	return bytes.TrimRight(b.Bytes(), "\n")
 }

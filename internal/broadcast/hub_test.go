@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,6 +29,19 @@ const (
 	huntID   = cairn.HuntID("oslo")
 	shardsIn = 3
 )
+
+// The connection halves, as eachHalf names them.
+const (
+	native   = "native" // of this system
+	portable = "portable"
+)
+
+// eachHalf runs a test once with each connection half: a rig finds out which
+// one by the test's name.
+func eachHalf(t *testing.T, test func(*testing.T)) {
+	t.Run(native, test)
+	t.Run(portable, test)
+}
 
 // A rig is a hub on a real log and a real socket, with a clock of its own.
 type rig struct {
@@ -88,6 +102,7 @@ func newRigOn(t testing.TB, opts Options, wrap func(eventlog.Store) eventlog.Sto
 	}
 	opts.Now = func() time.Time { return cairn.Instant(r.now.Load()).Time() }
 	opts.Metrics = r.reg
+	opts.Portable = strings.HasSuffix(t.Name(), "/"+portable) || strings.Contains(t.Name(), "/"+portable+"/")
 	r.hub = New(wrap(store), opts)
 	r.ln, err = net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -100,7 +115,7 @@ func newRigOn(t testing.TB, opts Options, wrap func(eventlog.Store) eventlog.Sto
 			t.Errorf("Run: %v", err)
 		}
 	})
-	all.Go(func() { r.accept(hctx, &all) })
+	all.Go(func() { r.accept(&all) })
 	t.Cleanup(func() {
 		r.ln.Close()
 		stop()
@@ -120,7 +135,7 @@ func testHunt(id cairn.HuntID) *cairn.Hunt {
 }
 
 // accept upgrades and serves connections, as the edge does.
-func (r *rig) accept(ctx context.Context, all *sync.WaitGroup) {
+func (r *rig) accept(all *sync.WaitGroup) {
 	for {
 		nc, err := r.ln.Accept()
 		if err != nil {
@@ -131,7 +146,7 @@ func (r *rig) accept(ctx context.Context, all *sync.WaitGroup) {
 				nc.Close()
 				return
 			}
-			r.edge.served(r.hub.Serve(ctx, nc, JSON, r.edge))
+			r.hub.Serve(nc, nil, JSON, r.edge, r.edge.served)
 		})
 	}
 }
@@ -271,7 +286,7 @@ func (e *testEdge) Hello(token string) (cairn.PlayerID, string, error) {
 	return cairn.PlayerID(name), "Name of " + name, nil
 }
 
-func (e *testEdge) Claim(_ context.Context, player cairn.PlayerID, name string, codec Codec, c *wire.ClaimFrame, reply func([]byte)) {
+func (e *testEdge) Claim(_ context.Context, player cairn.PlayerID, name string, _ Codec, c *wire.ClaimFrame, reply func([]byte)) {
 	answer := func() {
 		b, err := json.Marshal(map[string]any{"type": "outcome", "id": c.ID, "outcome": "won", "player": player, "name": name})
 		if err != nil {

@@ -5,7 +5,9 @@ import (
 	"time"
 )
 
-func TestSnapshotOnJoinAndDeltas(t *testing.T) {
+func TestSnapshotOnJoinAndDeltas(t *testing.T) { eachHalf(t, testSnapshotOnJoinAndDeltas) }
+
+func testSnapshotOnJoinAndDeltas(t *testing.T) {
 	r := newRig(t, Options{})
 	m := r.open("u4xsu", "u4xsv", "u4prm", "9q8yy")
 	r.claim(r.claimOf(m, 0, "ana"))

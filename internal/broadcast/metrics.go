@@ -7,6 +7,9 @@ import (
 // metrics of a hub. Labels come from the constants of this package.
 type metrics struct {
 	connections *prometheus.GaugeVec
+	websockets  prometheus.Gauge // of connections
+	stalled     prometheus.Gauge
+	deliveryCPU prometheus.Counter
 	closes      *prometheus.CounterVec
 	deliveries  prometheus.Counter
 	bytes       prometheus.Counter
@@ -38,11 +41,15 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "cairn_broadcast_connections", Help: "Clients that are connected.",
 		}, []string{"transport"}),
-		closes:     counters("cairn_broadcast_closes_total", "Connections that ended, by why.", "reason"),
-		deliveries: counter("cairn_broadcast_deliveries_total", "Shared frames written to connections."),
-		bytes:      counter("cairn_broadcast_delivered_bytes_total", "Bytes written to connections, WebSocket headers included."),
-		skips:      counter("cairn_broadcast_skips_total", "Times that a slow client was skipped forward to a snapshot."),
-		encodes:    counters("cairn_broadcast_encodes_total", "Shared frames encoded.", "frame"),
+		stalled: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cairn_broadcast_stalled_connections", Help: "Clients whose sockets take nothing now.",
+		}),
+		deliveryCPU: counter("cairn_broadcast_delivery_cpu_seconds_total", "CPU time spent writing shared frames to sockets, the kernel's part included."),
+		closes:      counters("cairn_broadcast_closes_total", "Connections that ended, by why.", "reason"),
+		deliveries:  counter("cairn_broadcast_deliveries_total", "Shared frames written to connections."),
+		bytes:       counter("cairn_broadcast_delivered_bytes_total", "Bytes written to connections, WebSocket headers included."),
+		skips:       counter("cairn_broadcast_skips_total", "Times that a slow client was skipped forward to a snapshot."),
+		encodes:     counters("cairn_broadcast_encodes_total", "Shared frames encoded.", "frame"),
 		frameBytes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "cairn_broadcast_frame_bytes", Help: "Sizes of the shared frames encoded.",
 			Buckets:                     prometheus.ExponentialBuckets(128, 4, 9),
@@ -54,8 +61,9 @@ func newMetrics(r prometheus.Registerer, h *Hub) *metrics {
 		ignored:   counters("cairn_broadcast_ignored_total", "Records of the logs that were left out, by why.", "reason"),
 		restarts:  counter("cairn_broadcast_restarts_total", "Times that the fold began anew because a log was trimmed or rolled back."),
 	}
+	m.websockets = m.connections.WithLabelValues(transportWebSocket)
 	if r != nil {
-		r.MustRegister(m.connections, m.closes, m.deliveries, m.bytes, m.skips, m.encodes, m.frameBytes,
+		r.MustRegister(m.connections, m.stalled, m.deliveryCPU, m.closes, m.deliveries, m.bytes, m.skips, m.encodes, m.frameBytes,
 			m.sweep, m.staleness, m.standings, m.ignored, m.restarts,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "cairn_broadcast_regions", Help: "Regions that are or just were watched.",

@@ -20,7 +20,9 @@ import (
 
 // TestMalformed sends each thing that is wrong, and wants it named and the
 // connection kept.
-func TestMalformed(t *testing.T) {
+func TestMalformed(t *testing.T) { eachHalf(t, testMalformed) }
+
+func testMalformed(t *testing.T) {
 	r := newRig(t, Options{PrecisionMax: 6})
 	for _, test := range []struct{ send, code, says string }{
 		{`{`, wire.FrameMalformed, "JSON"},
@@ -63,7 +65,9 @@ func (c *client) closed() (code websocket.StatusCode, said []string) {
 }
 
 // TestCloses does each thing that ends a connection.
-func TestCloses(t *testing.T) {
+func TestCloses(t *testing.T) { eachHalf(t, testCloses) }
+
+func testCloses(t *testing.T) {
 	r := newRig(t, Options{HelloWithin: 300 * time.Millisecond})
 	write := func(kind websocket.MessageType, b []byte) func(*client) {
 		return func(c *client) {
@@ -123,7 +127,9 @@ func (r *rig) rawDial() net.Conn {
 }
 
 // TestFragments sends a message in parts, with a ping between them.
-func TestFragments(t *testing.T) {
+func TestFragments(t *testing.T) { eachHalf(t, testFragments) }
+
+func testFragments(t *testing.T) {
 	r := newRig(t, Options{})
 	nc := r.rawDial()
 	write := func(op ws.OpCode, fin bool, p string) {
@@ -179,7 +185,9 @@ func wantClose(t *testing.T, nc net.Conn, code ws.StatusCode) {
 }
 
 // TestFraming breaks RFC 6455 in each way that a server must not let pass.
-func TestFraming(t *testing.T) {
+func TestFraming(t *testing.T) { eachHalf(t, testFraming) }
+
+func testFraming(t *testing.T) {
 	r := newRig(t, Options{})
 	masked := func(h ws.Header, p string) []byte {
 		h.Masked, h.Mask, h.Length = true, [4]byte{1, 2, 3, 4}, int64(len(p))
@@ -219,7 +227,9 @@ func TestFraming(t *testing.T) {
 
 // TestClaims sends claims and hears their outcomes, and no more than may be in
 // flight.
-func TestClaims(t *testing.T) {
+func TestClaims(t *testing.T) { eachHalf(t, testClaims) }
+
+func testClaims(t *testing.T) {
 	r := newRig(t, Options{ClaimsMax: 3})
 	c := r.dial()
 	if got := c.hello(`,"token":"token-ana"`); got.Player != "ana" {
@@ -260,7 +270,9 @@ func TestClaims(t *testing.T) {
 }
 
 // TestReplyAfterTheEnd answers a claim whose connection is long gone.
-func TestReplyAfterTheEnd(t *testing.T) {
+func TestReplyAfterTheEnd(t *testing.T) { eachHalf(t, testReplyAfterTheEnd) }
+
+func testReplyAfterTheEnd(t *testing.T) {
 	r := newRig(t, Options{})
 	r.edge.hold = true
 	c := r.dial()
@@ -278,7 +290,9 @@ func TestReplyAfterTheEnd(t *testing.T) {
 
 // TestSilence: a client that answers pings is kept, and one that does not is
 // hung up on.
-func TestSilence(t *testing.T) {
+func TestSilence(t *testing.T) { eachHalf(t, testSilence) }
+
+func testSilence(t *testing.T) {
 	r := newRig(t, Options{PingEvery: 50 * time.Millisecond, DeadAfter: 600 * time.Millisecond})
 	alive := r.dial()
 	alive.hello("")
@@ -307,7 +321,9 @@ func TestSilence(t *testing.T) {
 }
 
 // TestWatchAgain replaces what a client watches, and ends it.
-func TestWatchAgain(t *testing.T) {
+func TestWatchAgain(t *testing.T) { eachHalf(t, testWatchAgain) }
+
+func testWatchAgain(t *testing.T) {
 	r := newRig(t, Options{})
 	m := r.open("u4xsu", "9q8yy", "dr5ru")
 	c, _ := r.join("u4")
@@ -358,7 +374,7 @@ func TestNotReady(t *testing.T) {
 		test.do()
 		client, server := net.Pipe()
 		served := make(chan error, 1)
-		go func() { served <- h.Serve(t.Context(), server, JSON, nil) }()
+		go h.Serve(server, nil, JSON, nil, func(err error) { served <- err })
 		wantClose(t, client, test.code)
 		client.Close()
 		if err := <-served; !errors.Is(err, test.want) || !errors.Is(h.Ready(), test.want) {

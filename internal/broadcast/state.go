@@ -72,6 +72,7 @@ type holder struct {
 // A player is someone who won something, with the JSON that every frame about
 // them shares: "player":"…","name":"…".
 type player struct {
+	id   cairn.PlayerID
 	name string
 	json []byte
 }
@@ -105,7 +106,7 @@ func (x *board) lag() int64 {
 // may be called concurrently.
 func (x *board) body(codec Codec, rows int) []byte {
 	form := &x.forms[codec]
-	form.bodyOnce.Do(func() { form.body = codec.appendBoard(nil, x, rows) })
+	form.bodyOnce.Do(func() { form.body = codec.encoder().appendBoard(nil, x, rows) })
 	return form.body
 }
 
@@ -115,7 +116,7 @@ func (x *board) frame(codec Codec, rows int) *frame {
 	form := &x.forms[codec]
 	form.frameOnce.Do(func() {
 		body := x.body(codec, rows)
-		form.frame = newFrame(codec, kindStandings, x.seq, codec.appendStandings(room(len(body)+128), x, body))
+		form.frame = newFrame(codec, kindStandings, x.seq, codec.encoder().appendStandings(room(len(body)+128), x, body))
 		form.frame.fresh = x.fresh
 	})
 	return form.frame
@@ -222,7 +223,7 @@ func (s *state) player(id cairn.PlayerID, name string) *player {
 		if len(s.players) >= playersMax {
 			clear(s.players) // those in use live on in their holders
 		}
-		p = &player{name: name, json: appendPlayer(nil, id, name)}
+		p = &player{id: id, name: name, json: appendPlayer(nil, id, name)}
 		s.players[id] = p
 	}
 	return p

@@ -63,8 +63,7 @@ type Subscription struct {
 // ErrHuntUnknown, ErrNotReady, ErrDraining, or a *cairn.FieldError about
 // regions.
 func (h *Hub) Subscribe(interest Interest, resume Resume) (*Subscription, error) {
-	d, err := h.admit()
-	if err != nil {
+	if err := h.admit(); err != nil {
 		return nil, err
 	}
 	interest.Codec = JSON
@@ -73,6 +72,7 @@ func (h *Hub) Subscribe(interest Interest, resume Resume) (*Subscription, error)
 		h.serving.Done()
 		return nil, err
 	}
+	d := h.deliverer()
 	s := &Subscription{hub: h, del: d, signal: make(chan struct{}, 1), feed: feed{hub: h, del: d}}
 	s.feed.watch(s, interest.Hunt, v, resume)
 	d.enter(s)

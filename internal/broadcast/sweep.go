@@ -24,10 +24,40 @@ func (h *Hub) sweeps(ctx context.Context) {
 			return
 		case <-h.hurry: // the knob was turned
 		case <-timer.C:
+			h.settle(ctx)
 			h.sweep()
 		}
 		timer.Reset(h.period())
 	}
+}
+
+// settleMax bounds how long a sweep waits for the one before it.
+const settleMax = time.Second
+
+// settle waits until the sweep before is delivered: on a machine that is at its
+// limit, one larger delta is less work than two, and as late.
+func (h *Hub) settle(ctx context.Context) {
+	if h.delivered() {
+		return
+	}
+	late := time.NewTimer(settleMax)
+	defer late.Stop()
+	for !h.delivered() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-late.C:
+			return
+		case <-h.calm:
+		}
+	}
+}
+
+// delivered reports whether every recipient has delivered all that it has.
+func (h *Hub) delivered() bool {
+	all := true
+	h.recipients(func(r recipient) { all = all && r.rested() })
+	return all
 }
 
 // sweep encodes what changed since the last one, once a region, and hands it
@@ -61,9 +91,7 @@ func (h *Hub) sweep() {
 	h.mu.Unlock()
 
 	if len(changed) > 0 {
-		for _, d := range h.deliverers {
-			d.sweep(changed, newest)
-		}
+		h.recipients(func(r recipient) { r.sweep(changed, newest) })
 	}
 	h.metrics.sweep.Observe(time.Since(start).Seconds())
 }
@@ -122,7 +150,7 @@ func (h *Hub) encode(r *region) delta {
 	d := delta{seq: h.seq}
 	for codec := range codecs {
 		if r.uses(codec, h.seq, h.opts.Ring) {
-			f := newFrame(codec, kindDelta, h.seq, codec.appendDelta(room(deltaRoom(r)), r, h.seq))
+			f := newFrame(codec, kindDelta, h.seq, codec.encoder().appendDelta(room(deltaRoom(r)), r, h.seq))
 			h.metrics.encoded(f)
 			d.frames[codec] = f
 		}

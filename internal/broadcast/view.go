@@ -49,7 +49,7 @@ func (h *Hub) snapshot(v *view) *snapshot {
 	if old := v.snap.Load(); old != nil {
 		size += len(old.frame.payload) + len(old.frame.payload)/8
 	}
-	b := v.codec.appendSnapshot(room(size), v, h.seq, st.open(v.hunt), boards)
+	b := v.codec.encoder().appendSnapshot(room(size), v, h.seq, st.open(v.hunt), boards)
 	s := &snapshot{life: h.life, n: v.head.Load().n, frame: newFrame(v.codec, kindSnapshot, h.seq, b)}
 	h.metrics.encoded(s.frame)
 	v.snap.Store(s)

@@ -1,9 +1,7 @@
 package server
 
 import (
-	"bufio"
 	"context"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -43,20 +41,19 @@ func (s *Server) getLive(w http.ResponseWriter, r *http.Request) {
 		}
 		return // the handshake failed on the wire: nobody is left to tell
 	}
+	var early []byte
 	if n := rw.Reader.Buffered(); n > 0 {
-		conn = &bufferedConn{Conn: conn, r: rw.Reader} // it spoke before it heard the handshake's end
+		early, _ = rw.Reader.Peek(n) // it spoke before it heard the handshake's end
 	}
 	addr, counted := address(r)
 	e := &edge{s: s, addr: addr, counted: counted}
-	// The connection outlives this call, so that what net/http keeps for it,
-	// two buffers and a stack, is given back. The hub owns it from here, and
-	// ends it when it drains. The request's context ends with the call.
-	ctx := context.WithoutCancel(r.Context())
-	go func() {
-		if err := s.rooms.Hub.Serve(ctx, conn, broadcast.JSON, e); err != nil {
+	// The hub owns the connection from here, and ends it when it drains: it
+	// outlives this call, and what net/http keeps for it is given back.
+	s.rooms.Hub.Serve(conn, early, broadcast.JSON, e, func(err error) {
+		if err != nil {
 			s.opts.Log.Debug("live: connection ended", "from", addr, "err", err)
 		}
-	}()
+	})
 }
 
 // mayUpgrade returns why a request can't become a WebSocket, before its
@@ -115,22 +112,6 @@ func hasToken(h http.Header, name, token string) bool {
 		}
 	}
 	return false
-}
-
-// A bufferedConn is a connection of which some bytes were read already.
-type bufferedConn struct {
-	net.Conn
-	r *bufio.Reader // until it is empty
-}
-
-func (c *bufferedConn) Read(b []byte) (int, error) {
-	if c.r != nil {
-		if c.r.Buffered() > 0 {
-			return c.r.Read(b[:min(len(b), c.r.Buffered())])
-		}
-		c.r = nil
-	}
-	return c.Conn.Read(b)
 }
 
 // An edge is what the hub asks of the server for one connection.

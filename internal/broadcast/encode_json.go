@@ -1,6 +1,7 @@
 package broadcast
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -106,9 +107,10 @@ func appendHead(b []byte, kind string, hunt cairn.HuntID) []byte {
 	return appendString(append(b, `,"hunt":`...), hunt)
 }
 
-// appendDelta appends what r collected since its last delta, as the delta of
-// sweep seq.
-func appendDelta(b []byte, r *region, seq uint64) []byte {
+// jsonForm implements encoder.
+type jsonForm struct{}
+
+func (jsonForm) appendDelta(b []byte, r *region, seq uint64) []byte {
 	b = appendHead(b, kindDelta, r.hunt)
 	b = appendCell(append(b, `,"region":`...), r.cell)
 	b = strconv.AppendUint(append(b, `,"from":`...), r.last, 10)
@@ -133,8 +135,8 @@ func appendDelta(b []byte, r *region, seq uint64) []byte {
 	return append(endList(b, n), '}')
 }
 
-// appendBoard appends the members of a board as frames have them, cut to rows.
-func appendBoard(b []byte, x *board, rows int) []byte {
+// appendBoard appends them without braces.
+func (jsonForm) appendBoard(b []byte, x *board, rows int) []byte {
 	b = append(append(b, `"window":"`...), x.Window.String()...)
 	b = append(b, '"')
 	if x.Window == wire.WindowHour {
@@ -165,16 +167,13 @@ func appendBoard(b []byte, x *board, rows int) []byte {
 	return endList(b, n)
 }
 
-// appendStandings appends the frame of a board whose members are body.
-func appendStandings(b []byte, x *board, body []byte) []byte {
+func (jsonForm) appendStandings(b []byte, x *board, body []byte) []byte {
 	b = appendHead(b, kindStandings, x.Hunt)
 	b = strconv.AppendUint(append(b, `,"seq":`...), x.seq, 10)
 	return append(append(append(b, ','), body...), '}')
 }
 
-// appendSnapshot appends all that one who has the view sees of its hunt.
-// boards is nil for those who don't watch the standings.
-func appendSnapshot(b []byte, v *view, seq uint64, open []*mapState, boards [][]byte) []byte {
+func (jsonForm) appendSnapshot(b []byte, v *view, seq uint64, open []*mapState, boards [][]byte) []byte {
 	b = appendHead(b, kindSnapshot, v.hunt)
 	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
 	b = append(b, `,"regions":[`...)
@@ -197,4 +196,15 @@ func appendSnapshot(b []byte, v *view, seq uint64, open []*mapState, boards [][]
 		b = endList(b, n)
 	}
 	return append(b, '}')
+}
+
+// appendMessage appends v without escaping HTML.
+func (jsonForm) appendMessage(b []byte, v rareFrame) []byte {
+	w := bytes.NewBuffer(b)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // these types always have a JSON form
+	}
+	return bytes.TrimSuffix(w.Bytes(), []byte("\n"))
 }

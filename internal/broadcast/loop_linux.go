@@ -1,0 +1,290 @@
+package broadcast
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/veltrix/cairn"
+)
+
+const (
+	eventsAtOnce = 128      // readiness events taken up by one call
+	readAtOnce   = 16 << 10 // bytes; the one buffer that a loop reads into
+	readsInARow  = 4        // of one connection, before the others have their turn
+	bellSlot     = -1       // the event that is not a connection's
+)
+
+// A loop serves its share of the connections: one goroutine that reads what
+// they say and writes what a sweep has for them, and one that brings up to date
+// those who need more than the newest batch. A connection without news is a
+// record of some 60 bytes, and costs no goroutine, timer or buffer.
+//
+// The loop's goroutine alone reads sockets and closes them. Whoever holds mu
+// may write to one, and ends one by shutting it down, which shows as readiness.
+// mu is never held while the hub's is taken.
+type loop struct {
+	hub  *Hub
+	file *os.File        // the epoll descriptor: the runtime's poller tells when it has events
+	wait syscall.RawConn // of file
+	epfd int
+	bell int           // an eventfd that wakes the loop's goroutine
+	busy atomic.Bool   // a sweep is not delivered yet
+	lag  chan struct{} // holds a token when behind has work
+
+	// Owned by the loop's goroutine.
+	events   [eventsAtOnce]unix.EpollEvent
+	n        int // events taken up
+	poll     func(uintptr) bool
+	buf      []byte
+	unread   []handle      // connections that may have more to read
+	pass     []*audience   // being delivered to, the first one first
+	freshest cairn.Instant // at of the newest claim in the pass; 0 if none
+
+	mu        sync.Mutex // guards what follows
+	slabs     []*slab
+	free      []uint32 // slots
+	stalls    map[uint32]*stall
+	more      map[uint32][]spot  // of those who watch several hunts: all but the first
+	endings   map[uint32]*ending // of those whose end someone waits for
+	audiences []*audience        // by number; the first is nil
+	unused    []uint32           // numbers
+	byView    map[*view]*audience
+	behind    []handle      // connections that need more than the newest batch
+	due       []*audience   // with news that wait for a pass
+	newest    cairn.Instant // at of the newest claim among them
+}
+
+// An ending is told how a connection ended.
+type ending struct {
+	ended func(error)
+	cause error
+}
+
+// A handle is a connection of a loop. It goes stale when that ends.
+type handle struct {
+	loop      *loop
+	slot, gen uint32
+}
+
+func newLoop(h *Hub) (*loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("broadcast: epoll: %w", err)
+	}
+	l := &loop{
+		hub: h, epfd: epfd, lag: make(chan struct{}, 1), buf: make([]byte, readAtOnce),
+		stalls: map[uint32]*stall{}, more: map[uint32][]spot{}, endings: map[uint32]*ending{},
+		audiences: make([]*audience, 1), byView: map[*view]*audience{},
+	}
+	if err = unix.SetNonblock(epfd, true); err == nil { // or the runtime would not poll it
+		l.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	}
+	if err != nil {
+		unix.Close(epfd)
+		return nil, fmt.Errorf("broadcast: eventfd: %w", err)
+	}
+	l.file = os.NewFile(uintptr(epfd), "epoll")
+	err = unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, l.bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: bellSlot})
+	if err == nil {
+		err = l.file.SetReadDeadline(time.Time{}) // an error if it is not polled
+	}
+	if err == nil {
+		l.wait, err = l.file.SyscallConn()
+	}
+	if err != nil {
+		l.close()
+		return nil, fmt.Errorf("broadcast: epoll: %w", err)
+	}
+	l.poll = func(uintptr) bool {
+		l.n = epollWait(l.epfd, &l.events)
+		return l.n != 0
+	}
+	return l, nil
+}
+
+// close gives back the loop's own descriptors, after run has ended.
+func (l *loop) close() {
+	l.file.Close()
+	unix.Close(l.bell)
+}
+
+// ring wakes the loop's goroutine.
+func (l *loop) ring() {
+	one := [8]byte{7: 1} // any order of bytes is above 0
+	_, _ = unix.Write(l.bell, one[:])
+}
+
+// run serves connections until ctx ends.
+func (l *loop) run(ctx context.Context) {
+	var lagging sync.WaitGroup
+	lagging.Go(func() { l.catchUps(ctx) })
+	defer lagging.Wait()
+	stop := context.AfterFunc(ctx, func() { _ = l.file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		if len(l.pass) == 0 && len(l.unread) == 0 && !l.takeUp() {
+			if err := l.wait.Read(l.poll); err != nil {
+				return // the deadline of stop
+			}
+		} else {
+			l.poll(0)
+		}
+		for i := range l.events[:max(0, l.n)] {
+			l.handle(&l.events[i])
+		}
+		again := l.unread
+		l.unread = nil
+		for _, c := range again {
+			l.readable(c)
+		}
+		if l.takeUp() {
+			l.deliver()
+		}
+	}
+}
+
+// epollWait takes up events without waiting. It can't block, so the scheduler
+// need not know of it.
+func epollWait(epfd int, events *[eventsAtOnce]unix.EpollEvent) int {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(events)), eventsAtOnce, 0, 0, 0)
+	if errno != 0 {
+		return 0 // EINTR
+	}
+	return int(n)
+}
+
+// handle takes up one event.
+func (l *loop) handle(e *unix.EpollEvent) {
+	if e.Fd == bellSlot {
+		return // edge-triggered: it need not be read
+	}
+	c := handle{l, uint32(e.Fd), uint32(e.Pad)}
+	l.mu.Lock()
+	r := l.record(c)
+	if r == nil {
+		l.mu.Unlock()
+		return
+	}
+	if e.Events&unix.EPOLLOUT != 0 && r.flags&flagStalled != 0 {
+		l.writable(c, r)
+	}
+	early := r.flags&flagEarly != 0
+	r.flags &^= flagEarly
+	l.mu.Unlock()
+	if early {
+		l.early(c)
+	}
+	if e.Events&^unix.EPOLLOUT != 0 {
+		l.readable(c)
+	}
+}
+
+// readable reads what a client sent. Connections are watched for edges: it
+// reads until there is nothing left, or comes back to it.
+func (l *loop) readable(c handle) {
+	for range readsInARow {
+		l.mu.Lock()
+		r := l.record(c)
+		if r == nil {
+			l.mu.Unlock()
+			return
+		}
+		fd, deaf := int(r.fd), r.flags&(flagBye|flagEnded) != 0
+		r.heard = l.hub.clock()
+		s := l.session(c, r)
+		l.mu.Unlock()
+
+		n, errno := readRaw(fd, l.buf)
+		switch {
+		case errno == unix.EAGAIN:
+			return
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			l.lost(c, fmt.Errorf("broadcast: connection lost: %w", errno))
+			return
+		case n == 0:
+			l.lost(c, errLost)
+			return
+		}
+		if !deaf {
+			l.hear(c, s, l.buf[:n])
+		}
+	}
+	l.unread = append(l.unread, c)
+}
+
+// hear has a session take bytes, and drops it when there is nothing more to
+// know of the client than its record says.
+func (l *loop) hear(c handle, s *session, b []byte) {
+	_ = s.in.feed(s, b) // says goodbye by itself
+	if s.plain() {
+		l.mu.Lock()
+		if r := l.record(c); r != nil && r.view != 0 {
+			l.slabs[c.slot/slabSize].sessions[c.slot%slabSize] = nil
+		}
+		l.mu.Unlock()
+	}
+}
+
+// early has a session take what the client sent behind its handshake.
+func (l *loop) early(c handle) {
+	l.mu.Lock()
+	r := l.record(c)
+	if r == nil {
+		l.mu.Unlock()
+		return
+	}
+	s := l.session(c, r)
+	l.mu.Unlock()
+	b := s.in.rest
+	s.in.rest = nil
+	l.hear(c, s, b)
+}
+
+// readRaw reads from a non-blocking socket.
+func readRaw(fd int, b []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return int(n), errno
+}
+
+// lost ends a connection whose socket said that it is over. Only the loop's
+// goroutine calls it.
+func (l *loop) lost(c handle, cause error) {
+	l.mu.Lock()
+	r := l.record(c)
+	if r == nil {
+		l.mu.Unlock()
+		return
+	}
+	if r.flags&(flagBye|flagEnded) == 0 {
+		l.because(c, r, endLost, cause)
+	}
+	fd, why := int(r.fd), endReasons[r.why]
+	s := l.slabs[c.slot/slabSize].sessions[c.slot%slabSize]
+	e := l.endings[c.slot]
+	views := l.forget(c, r)
+	l.mu.Unlock()
+
+	unix.Close(fd) // nobody can write to it any more
+	if s != nil {
+		s.out.(*link).end()
+	}
+	for _, v := range views {
+		l.hub.release(v)
+	}
+	l.hub.metrics.closes.WithLabelValues(why).Inc()
+	l.hub.connected(-1)
+	if e != nil {
+		e.ended(e.cause)
+	}
+	l.hub.serving.Done()
+}
