@@ -105,7 +105,7 @@ func BenchmarkEncodeDelta(b *testing.B) {
 			buf := make([]byte, 0, 1<<20)
 			b.ReportAllocs()
 			for b.Loop() {
-				buf = appendDelta(buf[:0], r, x.seq)
+				buf = JSON.encoder().appendDelta(buf[:0], r, x.seq)
 			}
 			b.SetBytes(int64(len(buf)))
 			b.ReportMetric(float64(len(buf)), "B/frame")
@@ -120,7 +120,7 @@ func BenchmarkEncodeOpened(b *testing.B) {
 	buf := make([]byte, 0, 1<<20)
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = appendDelta(buf[:0], r, x.seq)
+		buf = JSON.encoder().appendDelta(buf[:0], r, x.seq)
 	}
 	b.SetBytes(int64(len(buf)))
 }
@@ -175,7 +175,7 @@ func TestHotPathAllocates(t *testing.T) {
 	r := x.index.region(regionKey{huntID, 0}, x.seq)
 	x.claim(100)
 	buf := make([]byte, 0, 1<<20)
-	if n := testing.AllocsPerRun(100, func() { buf = appendDelta(buf[:0], r, x.seq) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { buf = JSON.encoder().appendDelta(buf[:0], r, x.seq) }); n != 0 {
 		t.Errorf("appendDelta: %v allocations, want 0", n)
 	}
 }

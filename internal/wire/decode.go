@@ -23,37 +23,67 @@ func DecodeFrame(b []byte) (ClientFrame, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := frameDecoder{fields: fields}
+	d := &jsonDecoder{fields: fields}
 	kind := d.string("type", true, 32)
-	var f ClientFrame
-	switch {
-	case d.err != nil:
+	if d.err != nil {
 		return nil, d.err
-	case kind == "hello":
-		f = d.hello()
-	case kind == "watch":
-		f = d.watch()
-	case kind == "claim":
-		claim := d.claim()
-		d.id, f = claim.ID, claim
-	case kind == "ping":
-		f = &PingFrame{}
-	default:
+	}
+	f := clientFrame(kind, d)
+	if f == nil {
 		return nil, &FrameError{Code: FrameUnknownType, Field: "type", Msg: fmt.Sprintf("is %.32q; want hello, watch, claim or ping", kind)}
 	}
-	if err := d.end(); err != nil {
+	if err := d.end(f); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-func (d *frameDecoder) hello() *HelloFrame {
+// A frameDecoder hands out the fields of a frame, by name, in one of the
+// protocol's codecs. The first failure sticks: what it returns after one means
+// nothing.
+type frameDecoder interface {
+	// has reports whether a field is there.
+	has(name string) bool
+
+	// string returns a field of text, "" if it is not there. With required
+	// that is a failure, and so is "".
+	string(name string, required bool, bytesMax int) string
+
+	// int returns a number within bounds. had is false if it is not there,
+	// which is a failure with required where the codec knows of it.
+	int(name string, required bool, lo, hi int64) (v int64, had bool)
+
+	// bool returns a field that is false if it is not there.
+	bool(name string) bool
+
+	// strings returns a list.
+	strings(name string, countMax int) []string
+
+	fail(code, name, format string, args ...any)
+}
+
+// clientFrame decodes a frame of a kind, or returns nil if there is no such.
+func clientFrame(kind string, d frameDecoder) ClientFrame {
+	switch kind {
+	case "hello":
+		return helloFrame(d)
+	case "watch":
+		return watchFrame(d)
+	case "claim":
+		return claimFrame(d)
+	case "ping":
+		return &PingFrame{}
+	}
+	return nil
+}
+
+func helloFrame(d frameDecoder) *HelloFrame {
 	f := &HelloFrame{
 		Token: d.string("token", false, FrameBytesMax),
 		Epoch: d.string("epoch", false, 64),
 	}
 	seq, had := d.int("seq", f.Epoch != "", 0, 1<<53)
-	if had && d.take("epoch", false) == nil {
+	if had && !d.has("epoch") {
 		d.fail(FrameMissingField, "epoch", "is missing, and seq means nothing without it")
 	}
 	if f.Epoch != "" { // "" says that there is no past, whatever seq is
@@ -62,8 +92,8 @@ func (d *frameDecoder) hello() *HelloFrame {
 	return f
 }
 
-func (d *frameDecoder) watch() *WatchFrame {
-	f := &WatchFrame{Hunt: d.hunt()}
+func watchFrame(d frameDecoder) *WatchFrame {
+	f := &WatchFrame{Hunt: huntOf(d)}
 	for i, s := range d.strings("regions", WatchRegionsMax) {
 		c, err := cairn.ParseCell(s)
 		if err != nil {
@@ -76,10 +106,10 @@ func (d *frameDecoder) watch() *WatchFrame {
 	return f
 }
 
-func (d *frameDecoder) claim() *ClaimFrame {
+func claimFrame(d frameDecoder) *ClaimFrame {
 	f := &ClaimFrame{
 		ID:      d.string("id", true, FrameIDBytesMax),
-		Hunt:    d.hunt(),
+		Hunt:    huntOf(d),
 		ClaimID: d.string("claim_id", false, cairn.ClaimIDBytesMax),
 		Answer:  d.string("answer", false, ClaimAnswerBytesMax),
 		Token:   d.string("token", false, ClaimTokenBytesMax),
@@ -93,6 +123,14 @@ func (d *frameDecoder) claim() *ClaimFrame {
 	return f
 }
 
+func huntOf(d frameDecoder) cairn.HuntID {
+	id := cairn.HuntID(d.string("hunt", true, FrameBytesMax))
+	if err := cairn.ValidHuntID(id); err != nil {
+		d.fail(FrameInvalidField, "hunt", "%v", err)
+	}
+	return id
+}
+
 func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
 
 // A field is one member of a frame's object. Its value is the JSON as it came.
@@ -102,20 +140,35 @@ type field struct {
 	taken bool
 }
 
-// A frameDecoder hands out an object's fields. The first failure sticks.
-type frameDecoder struct {
-	fields []field
-	id     string // of a claim
-	err    *FrameError
-}
+// A failure is the first thing that is wrong with a frame.
+type failure struct{ err *FrameError }
 
-func (d *frameDecoder) fail(code, name, format string, args ...any) {
-	if d.err == nil {
-		d.err = &FrameError{Code: code, Field: name, Msg: fmt.Sprintf(format, args...)}
+func (x *failure) fail(code, name, format string, args ...any) {
+	if x.err == nil {
+		x.err = &FrameError{Code: code, Field: name, Msg: fmt.Sprintf(format, args...)}
 	}
 }
 
-func (d *frameDecoder) take(name string, required bool) []byte {
+// of returns the failure as one of f, or nil if there is none.
+func (x *failure) of(f ClientFrame) error {
+	if x.err == nil {
+		return nil
+	}
+	if claim, ok := f.(*ClaimFrame); ok && len(claim.ID) <= FrameIDBytesMax {
+		x.err.ID = claim.ID
+	}
+	return x.err
+}
+
+// A jsonDecoder implements frameDecoder on an object.
+type jsonDecoder struct {
+	failure
+	fields []field
+}
+
+func (d *jsonDecoder) has(name string) bool { return d.take(name, false) != nil }
+
+func (d *jsonDecoder) take(name string, required bool) []byte {
 	for i := range d.fields {
 		if d.fields[i].name == name {
 			d.fields[i].taken = true
@@ -128,7 +181,7 @@ func (d *frameDecoder) take(name string, required bool) []byte {
 	return nil
 }
 
-func (d *frameDecoder) string(name string, required bool, bytesMax int) string {
+func (d *jsonDecoder) string(name string, required bool, bytesMax int) string {
 	v := d.take(name, required)
 	if v == nil {
 		return ""
@@ -145,15 +198,7 @@ func (d *frameDecoder) string(name string, required bool, bytesMax int) string {
 	return s
 }
 
-func (d *frameDecoder) hunt() cairn.HuntID {
-	id := cairn.HuntID(d.string("hunt", true, FrameBytesMax))
-	if err := cairn.ValidHuntID(id); err != nil && d.err == nil {
-		d.fail(FrameInvalidField, "hunt", "%v", err)
-	}
-	return id
-}
-
-func (d *frameDecoder) int(name string, required bool, lo, hi int64) (v int64, had bool) {
+func (d *jsonDecoder) int(name string, required bool, lo, hi int64) (v int64, had bool) {
 	b := d.take(name, required)
 	if b == nil {
 		return 0, false
@@ -166,7 +211,7 @@ func (d *frameDecoder) int(name string, required bool, lo, hi int64) (v int64, h
 	return v, true
 }
 
-func (d *frameDecoder) bool(name string) bool {
+func (d *jsonDecoder) bool(name string) bool {
 	switch v := d.take(name, false); string(v) {
 	case "true":
 		return true
@@ -177,7 +222,7 @@ func (d *frameDecoder) bool(name string) bool {
 	return false
 }
 
-func (d *frameDecoder) strings(name string, countMax int) []string {
+func (d *jsonDecoder) strings(name string, countMax int) []string {
 	v := d.take(name, true)
 	if v == nil {
 		return nil
@@ -204,19 +249,13 @@ func (d *frameDecoder) strings(name string, countMax int) []string {
 }
 
 // end returns the first failure, or one for a field that nobody asked for.
-func (d *frameDecoder) end() error {
-	for _, f := range d.fields {
-		if !f.taken {
-			d.fail(FrameUnknownField, clip(f.name), "is not a field of this frame")
+func (d *jsonDecoder) end(f ClientFrame) error {
+	for _, x := range d.fields {
+		if !x.taken {
+			d.fail(FrameUnknownField, clip(x.name), "is not a field of this frame")
 		}
 	}
-	if d.err == nil {
-		return nil
-	}
-	if len(d.id) <= FrameIDBytesMax {
-		d.err.ID = d.id
-	}
-	return d.err
+	return d.of(f)
 }
 
 // stringValue decodes a JSON string.
