@@ -156,7 +156,9 @@ func (s schemas) frame(raw string) error {
 }
 
 // TestAsyncAPI holds what the hub really says against the document.
-func TestAsyncAPI(t *testing.T) {
+func TestAsyncAPI(t *testing.T) { eachCodec(t, testAsyncAPI) }
+
+func testAsyncAPI(t *testing.T) {
 	s := loadSchemas(t)
 	r := newRig(t, Options{})
 	m := r.open("u4xsu", "u4xsv")

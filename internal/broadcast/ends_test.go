@@ -15,7 +15,7 @@ import (
 )
 
 // TestDrain sends everyone elsewhere, those who stay too.
-func TestDrain(t *testing.T) { eachHalf(t, testDrain) }
+func TestDrain(t *testing.T) { eachCodec(t, testDrain) }
 
 func testDrain(t *testing.T) {
 	r := newRig(t, Options{})
@@ -185,7 +185,7 @@ func TestParseResume(t *testing.T) {
 
 // TestStandings: boards reach those who asked, and only boards that concern
 // what they watch.
-func TestStandings(t *testing.T) { eachHalf(t, testStandings) }
+func TestStandings(t *testing.T) { eachCodec(t, testStandings) }
 
 func testStandings(t *testing.T) {
 	r := newRig(t, Options{StandingRows: 2})
@@ -275,7 +275,7 @@ func (f *forgetfulFollower) Next(ctx context.Context) ([]eventlog.Record, eventl
 
 // TestBornAnew: when a log was rolled back the hub folds it anew, in a new
 // epoch, and every client gets a welcome and a snapshot.
-func TestBornAnew(t *testing.T) { eachHalf(t, testBornAnew) }
+func TestBornAnew(t *testing.T) { eachCodec(t, testBornAnew) }
 
 func testBornAnew(t *testing.T) {
 	store := &forgetfulStore{}

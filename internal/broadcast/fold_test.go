@@ -140,14 +140,18 @@ func testFoldEqualsState(t *testing.T) {
 	tr := &truth{winner: map[cairn.TileRef]string{}}
 
 	type watcher struct {
-		c *client
-		f *model
+		c     *client
+		f     *model
+		codec Codec
 	}
 	var ws []*watcher
 	connects, snaps := 0, 0
 	connect := func(w *watcher) {
 		connects++
-		w.c = r.dial()
+		if rnd.IntN(4) == 0 { // a client may come back in the other codec
+			w.codec = codecs - 1 - w.codec
+		}
+		w.c = r.dialIn(w.codec, nil)
 		rest := ""
 		if w.f.epoch != "" {
 			rest = fmt.Sprintf(`,"epoch":%q,"seq":%d`, w.f.epoch, w.f.seq)
@@ -183,7 +187,7 @@ func testFoldEqualsState(t *testing.T) {
 	for step := range 400 {
 		switch n := rnd.IntN(20); {
 		case n == 0 && len(ws) < 12:
-			w := &watcher{f: newModel()}
+			w := &watcher{f: newModel(), codec: Codec(rnd.IntN(int(codecs)))}
 			for _, c := range rnd.Perm(len(cellsIn))[:1+rnd.IntN(4)] {
 				w.f.regions = append(w.f.regions, cellsIn[c][:rnd.IntN(4)])
 			}
@@ -254,7 +258,7 @@ func testFoldEqualsState(t *testing.T) {
 }
 
 // TestResume shows when a client that comes back hears only what it missed.
-func TestResume(t *testing.T) { eachHalf(t, testResume) }
+func TestResume(t *testing.T) { eachCodec(t, testResume) }
 
 func testResume(t *testing.T) {
 	r := newRig(t, Options{Ring: 50})

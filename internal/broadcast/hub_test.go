@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,15 @@ func eachHalf(t *testing.T, test func(*testing.T)) {
 	t.Run(portable, test)
 }
 
+// eachCodec runs a test with each connection half and each codec: clients
+// speak JSON to the test, whatever is on the wire.
+func eachCodec(t *testing.T, test func(*testing.T)) {
+	eachHalf(t, test)
+	t.Run(inProto, func(t *testing.T) { eachHalf(t, test) })
+}
+
+const inProto = "proto"
+
 // A rig is a hub on a real log and a real socket, with a clock of its own.
 type rig struct {
 	t     testing.TB
@@ -52,6 +62,7 @@ type rig struct {
 	now   atomic.Int64 // cairn.Instant
 	ln    net.Listener
 	edge  *testEdge
+	codec Codec // of those who dial
 
 	broken bool // the test closes the store itself
 
@@ -103,6 +114,9 @@ func newRigOn(t testing.TB, opts Options, wrap func(eventlog.Store) eventlog.Sto
 	opts.Now = func() time.Time { return cairn.Instant(r.now.Load()).Time() }
 	opts.Metrics = r.reg
 	opts.Portable = strings.HasSuffix(t.Name(), "/"+portable) || strings.Contains(t.Name(), "/"+portable+"/")
+	if strings.Contains(t.Name(), "/"+inProto+"/") {
+		r.codec = Proto
+	}
 	r.hub = New(wrap(store), opts)
 	r.ln, err = net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -142,11 +156,13 @@ func (r *rig) accept(all *sync.WaitGroup) {
 			return
 		}
 		all.Go(func() {
-			if _, err := (ws.Upgrader{Protocol: func(b []byte) bool { return string(b) == "cairn.v1.json" }}).Upgrade(nc); err != nil {
+			hs, err := ws.Upgrader{Protocol: func(b []byte) bool { _, ok := CodecOf(string(b)); return ok }}.Upgrade(nc)
+			if err != nil {
 				nc.Close()
 				return
 			}
-			r.hub.Serve(nc, nil, JSON, r.edge, r.edge.served)
+			codec, _ := CodecOf(hs.Protocol)
+			r.hub.Serve(nc, nil, codec, r.edge, r.edge.served)
 		})
 	}
 }
@@ -286,9 +302,13 @@ func (e *testEdge) Hello(token string) (cairn.PlayerID, string, error) {
 	return cairn.PlayerID(name), "Name of " + name, nil
 }
 
-func (e *testEdge) Claim(_ context.Context, player cairn.PlayerID, name string, _ Codec, c *wire.ClaimFrame, reply func([]byte)) {
+func (e *testEdge) Claim(_ context.Context, player cairn.PlayerID, name string, codec Codec, c *wire.ClaimFrame, reply func([]byte)) {
 	answer := func() {
-		b, err := json.Marshal(map[string]any{"type": "outcome", "id": c.ID, "outcome": "won", "player": player, "name": name})
+		if codec == Proto {
+			reply(outcomeProto(c.ID, player, name))
+			return
+		}
+		b, err := json.Marshal(map[string]any{"type": "outcome", "id": c.ID, "outcome": "gone", "winner": player, "winner_name": name})
 		if err != nil {
 			panic(err)
 		}
@@ -309,28 +329,46 @@ func (e *testEdge) served(err error) {
 	e.ended = append(e.ended, err)
 }
 
-// A client is an independent WebSocket client.
+// A client is an independent WebSocket client. It says and hears JSON, and
+// translates it if it has the other codec.
 type client struct {
-	t  testing.TB
-	ws *websocket.Conn
+	t      testing.TB
+	ws     *websocket.Conn
+	codec  Codec
+	boards bool // it watches standings
 }
 
-func (r *rig) dial() *client {
+func (r *rig) dial() *client { r.t.Helper(); return r.dialIn(r.codec, nil) }
+
+// dialIn connects in a codec; via may be nil.
+func (r *rig) dialIn(codec Codec, via *http.Client) *client {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, "ws://"+r.ln.Addr().String()+"/v1/live", &websocket.DialOptions{Subprotocols: []string{"cairn.v1.json"}})
+	c, _, err := websocket.Dial(ctx, "ws://"+r.ln.Addr().String()+"/v1/live", &websocket.DialOptions{
+		Subprotocols: []string{codec.String()}, HTTPClient: via,
+	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	c.SetReadLimit(-1)
 	r.t.Cleanup(func() { c.CloseNow() })
-	return &client{r.t, c}
+	return &client{t: r.t, ws: c, codec: codec}
 }
 
 func (c *client) send(text string) {
 	c.t.Helper()
-	if err := c.ws.Write(c.t.Context(), websocket.MessageText, []byte(text)); err != nil {
+	kind, b := websocket.MessageText, []byte(text)
+	if c.codec == Proto {
+		kind = websocket.MessageBinary
+		c.boards = strings.Contains(text, `"standings":true`)
+		if pb, err := protoOf(text); err != nil {
+			b = []byte{0xff} // as bad in the one as in the other
+		} else {
+			b = pb
+		}
+	}
+	if err := c.ws.Write(c.t.Context(), kind, b); err != nil {
 		c.t.Fatalf("send %s: %v", text, err)
 	}
 }
@@ -339,9 +377,17 @@ func (c *client) send(text string) {
 func (c *client) read() (msg, error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
 	defer cancel()
-	_, b, err := c.ws.Read(ctx)
+	kind, b, err := c.ws.Read(ctx)
 	if err != nil {
 		return msg{}, err
+	}
+	if (kind == websocket.MessageBinary) != (c.codec == Proto) {
+		return msg{}, fmt.Errorf("got a message of kind %v in %v", kind, c.codec)
+	}
+	if c.codec == Proto {
+		if b, err = jsonOf(b, c.boards); err != nil {
+			return msg{}, err
+		}
 	}
 	return parseMsg(b)
 }
@@ -413,7 +459,7 @@ type msg struct {
 	Standings           []boardMsg
 	WithinMS            int64 `json:"within_ms"`
 	Code, Detail, ID    string
-	Outcome             string
+	Outcome, Winner     string
 	boardMsg
 }
 

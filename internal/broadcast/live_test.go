@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestSnapshotOnJoinAndDeltas(t *testing.T) { eachHalf(t, testSnapshotOnJoinAndDeltas) }
+func TestSnapshotOnJoinAndDeltas(t *testing.T) { eachCodec(t, testSnapshotOnJoinAndDeltas) }
 
 func testSnapshotOnJoinAndDeltas(t *testing.T) {
 	r := newRig(t, Options{})

@@ -52,7 +52,7 @@ func jsonOf(b []byte, boards bool) ([]byte, error) {
 		o = boardObject(x.Standings.Board)
 		o["type"], o["hunt"], o["seq"] = "standings", x.Standings.Hunt, x.Standings.Seq
 	case *livepb.ServerFrame_Outcome:
-		o = object{"type": "outcome", "id": x.Outcome.Id, "outcome": enumName(x.Outcome.Outcome, "VERDICT_")}
+		o = object{"type": "outcome", "id": x.Outcome.Id, "outcome": enumName(x.Outcome.Outcome, "VERDICT_"), "winner": x.Outcome.Winner, "winner_name": x.Outcome.WinnerName}
 	case *livepb.ServerFrame_Drain:
 		o = object{"type": "drain", "within_ms": x.Drain.WithinMs}
 	case *livepb.ServerFrame_Error:
@@ -144,6 +144,17 @@ func protoOf(text string) ([]byte, error) {
 		pb.Frame = &livepb.ClientFrame_Ping{Ping: &livepb.Ping{}}
 	}
 	return proto.Marshal(&pb)
+}
+
+// outcomeProto returns the frame of a claim that another was ahead of.
+func outcomeProto(id string, winner cairn.PlayerID, name string) []byte {
+	b, err := proto.Marshal(&livepb.ServerFrame{Frame: &livepb.ServerFrame_Outcome{Outcome: &livepb.Outcome{
+		Id: id, Outcome: livepb.Verdict_VERDICT_GONE, Winner: string(winner), WinnerName: name,
+	}}})
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // sameFrame holds that a frame in both codecs says the same.

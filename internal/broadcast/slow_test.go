@@ -30,15 +30,7 @@ func (r *rig) dialSlow() *client {
 		}
 		return nc, err
 	}}}
-	c, _, err := websocket.Dial(r.t.Context(), "ws://"+r.ln.Addr().String()+"/v1/live", &websocket.DialOptions{
-		Subprotocols: []string{"cairn.v1.json"}, HTTPClient: dialer,
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	c.SetReadLimit(-1)
-	r.t.Cleanup(func() { c.CloseNow() })
-	return &client{r.t, c}
+	return r.dialIn(r.codec, dialer)
 }
 
 // bigMap opens a map whose delta is about 0.4 MB.
@@ -204,7 +196,7 @@ func (c *conn) inspect() (own int, why string) {
 }
 
 // TestEncodeOnce counts encodings against connections.
-func TestEncodeOnce(t *testing.T) { eachHalf(t, testEncodeOnce) }
+func TestEncodeOnce(t *testing.T) { eachCodec(t, testEncodeOnce) }
 
 func testEncodeOnce(t *testing.T) {
 	r := newRig(t, Options{})
