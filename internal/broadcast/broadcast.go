@@ -138,7 +138,7 @@ type Hub struct {
 	joined   atomic.Uint64           // deals clients out over the deliverers and loops
 	loops    atomic.Pointer[loops]   // nil where there is no readiness to go by
 	draining atomic.Bool
-	open     atomic.Int64            // WebSockets
+	open     atomic.Int64   // WebSockets
 	serving  sync.WaitGroup // clients
 
 	mu      sync.RWMutex // guards what follows
