@@ -20,6 +20,11 @@ type edgeFlags struct {
 	Origin     []string `help:"Other origins whose pages may connect, such as https://play.example." placeholder:"URL"`
 	ClaimRate  float64  `help:"Claims a second that one player may send." default:"20"`
 	ClaimBurst int      `help:"Claims that one player may send at once." default:"50"`
+
+	ConnectRate    float64 `help:"Handshakes of /v1/live a second that are taken." default:"2000"`
+	ConnectBurst   int     `help:"Handshakes of /v1/live that are taken at once." default:"4000"`
+	ConnectionsMax int     `help:"Clients that may watch at once. Without it: as many as the process may have files, less some for all else." placeholder:"N"`
+	ReusePort      bool    `help:"Let other processes that ask for it too listen on the same address (Linux): connections are shared out over all."`
 }
 
 func (f edgeFlags) check() error {
@@ -28,6 +33,12 @@ func (f edgeFlags) check() error {
 		return usagef("--claim-rate: is %v; want above 0, to 1000000", f.ClaimRate)
 	case f.ClaimBurst < 1 || f.ClaimBurst > 1_000_000:
 		return usagef("--claim-burst: is %d; want 1 to 1000000", f.ClaimBurst)
+	case !(f.ConnectRate > 0 && f.ConnectRate <= 1e6):
+		return usagef("--connect-rate: is %v; want above 0, to 1000000", f.ConnectRate)
+	case f.ConnectBurst < 1 || f.ConnectBurst > 1_000_000:
+		return usagef("--connect-burst: is %d; want 1 to 1000000", f.ConnectBurst)
+	case f.ConnectionsMax < 0 || f.ConnectionsMax > 10_000_000:
+		return usagef("--connections-max: is %d; want 1 to 10000000, or 0 for what the limit of open files allows", f.ConnectionsMax)
 	}
 	for _, o := range f.Origin {
 		if o != "*" && !strings.HasPrefix(o, "http://") && !strings.HasPrefix(o, "https://") {
@@ -41,16 +52,50 @@ func (f edgeFlags) limits() server.Limits {
 	return server.Limits{PlayerClaims: server.Rate{PerSecond: f.ClaimRate, Burst: f.ClaimBurst}}
 }
 
-// serveEdge serves both listeners of an edge until p ends and all in flight is
+// admission is what a gateway takes on.
+func (f edgeFlags) admission() server.Admission {
+	a := server.Admission{Connect: server.Rate{PerSecond: f.ConnectRate, Burst: f.ConnectBurst}, ConnectionsMax: f.ConnectionsMax}
+	if limit, ok := fileLimit(); ok && a.ConnectionsMax == 0 {
+		a.ConnectionsMax = connectionsOf(limit)
+	}
+	return a
+}
+
+// connectionsOf returns how many sockets a process with a limit of open files
+// should have: the logs, the ledger, calls over HTTP and a core's worth of
+// surprises want some too.
+func connectionsOf(limit int) int { return max(limit/2, limit-limit/100-512) }
+
+// listen opens the public listeners.
+func (f edgeFlags) listen(ctx context.Context) ([]net.Listener, error) {
+	var lns []net.Listener
+	err := listening("--listen", f.Listen, func() (err error) {
+		lns, err = server.Listen(ctx, f.Listen, server.ListenOptions{Shared: f.ReusePort})
+		return err
+	})
+	return lns, err
+}
+
+func closeAll(lns []net.Listener) {
+	for _, ln := range lns {
+		ln.Close()
+	}
+}
+
+// serveEdge serves the listeners of an edge until p ends and all in flight is
 // answered.
-func serveEdge(p *parts, public, admin net.Listener, s *server.Server) *stage {
+func serveEdge(p *parts, public []net.Listener, admin net.Listener, s *server.Server) *stage {
 	edge := p.stage()
 	opts := server.ServeOptions{DrainWithin: drainWithin, OnDrain: s.Drain, Log: p.log}
-	serve := func(ln net.Listener, h http.Handler) func(context.Context) error {
-		return func(context.Context) error { return server.Serve(p.ctx, ln, h, opts) }
+	serve := func(lns []net.Listener, h http.Handler) func(context.Context) error {
+		return func(context.Context) error { return server.Serve(p.ctx, lns, h, opts) }
 	}
-	edge.start("public listener", serve(public, s.Public()))
-	edge.start("operator's listener", serve(admin, s.Admin()))
+	fronts := make([]net.Listener, len(public))
+	for i, ln := range public {
+		fronts[i] = s.Front(ln)
+	}
+	edge.start("public listener", serve(fronts, s.Public()))
+	edge.start("operator's listener", serve([]net.Listener{admin}, s.Admin()))
 	return edge
 }
 

@@ -46,6 +46,7 @@ type gameOptions struct {
 	origins    []string
 	shards     int
 	limits     server.Limits
+	admission  server.Admission
 	retention  time.Duration
 	log        *slog.Logger
 }
@@ -118,7 +119,7 @@ func (g *game) open(ctx context.Context) (err error) {
 	}
 	rooms := server.Rooms{Control: g.control, Claims: g.claims, Hub: g.hub, Boards: g.boards, Rewards: g.ledger, Keeper: keeper}
 	g.server, err = server.New(ctx, rooms, server.Options{
-		Guests: g.opts.guests, TokenKey: g.keys.Token[:], Origins: g.opts.origins, Page: page, Limits: g.opts.limits,
+		Guests: g.opts.guests, TokenKey: g.keys.Token[:], Origins: g.opts.origins, Page: page, Limits: g.opts.limits, Admission: g.opts.admission,
 		AdminToken: g.opts.adminToken, Version: version,
 		Ready: g.checks(), Gatherer: reg, Metrics: reg, Log: log,
 	})
@@ -156,7 +157,7 @@ func (g *game) close() {
 
 // run serves on two listeners until ctx ends or a room fails, then drains and
 // closes the data folder. It returns nil after a clean drain.
-func (g *game) run(ctx context.Context, public, admin net.Listener) error {
+func (g *game) run(ctx context.Context, public []net.Listener, admin net.Listener) error {
 	defer g.close()
 	p := newParts(ctx, g.opts.log)
 	defer p.fail(nil)

@@ -64,11 +64,11 @@ func (c gatewayCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	public, err := listen("--listen", c.Listen)
+	public, err := c.edgeFlags.listen(p.ctx)
 	if err != nil {
 		return err
 	}
-	defer public.Close()
+	defer closeAll(public)
 	r, err := c.open(p, fleet.RoleGateway, nil)
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (c gatewayCmd) Run(p *program) error {
 	return c.serve(p, r, public, issuer)
 }
 
-func (c gatewayCmd) serve(p *program, r *role, public net.Listener, issuer *server.Issuer) error {
+func (c gatewayCmd) serve(p *program, r *role, public []net.Listener, issuer *server.Issuer) error {
 	k, ctl, err := r.keyed(p.ctx, c.keysFlag)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (c gatewayCmd) serve(p *program, r *role, public net.Listener, issuer *serv
 	}
 	rooms := server.Rooms{Control: ctl, Claims: claims, Hub: hub, Boards: boards, Rewards: led, Keeper: keeper}
 	edge, err := server.New(p.ctx, rooms, server.Options{
-		Guests: c.Guests, TokenKey: k.Token[:], Issuer: issuer, Origins: c.Origin, Page: page, Limits: c.limits(),
+		Guests: c.Guests, TokenKey: k.Token[:], Issuer: issuer, Origins: c.Origin, Page: page, Limits: c.limits(), Admission: c.admission(),
 		AdminToken: c.AdminToken, Version: version,
 		Ready: []server.Check{
 			{Name: "claims", Ready: claims.Ready},
@@ -127,7 +127,7 @@ func (c gatewayCmd) serve(p *program, r *role, public net.Listener, issuer *serv
 		return err
 	})
 	listeners := serveEdge(ps, public, r.admin, edge)
-	r.greet(p, public)
+	r.greet(p, public[0])
 	<-ps.ctx.Done()
 	r.log.Info("draining: nobody new is taken, what is in flight gets its answer")
 	hub.Drain(drainWithin / 5)

@@ -225,7 +225,7 @@ func (r *role) serveOps(p *parts, checks ...server.Check) *stage {
 	context.AfterFunc(p.ctx, ops.Drain)
 	st := p.stage()
 	st.start("operator's listener", func(ctx context.Context) error {
-		return server.Serve(ctx, r.admin, ops.Handler(), server.ServeOptions{DrainWithin: time.Second, Log: r.log})
+		return server.Serve(ctx, []net.Listener{r.admin}, ops.Handler(), server.ServeOptions{DrainWithin: time.Second, Log: r.log})
 	})
 	return st
 }

@@ -44,11 +44,11 @@ func (u *upCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	public, err := listen("--listen", u.Listen)
+	public, err := u.edgeFlags.listen(p.ctx)
 	if err != nil {
 		return err
 	}
-	defer public.Close()
+	defer closeAll(public)
 	admin, err := listen("--admin", u.Admin)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (u *upCmd) Run(p *program) error {
 	defer admin.Close()
 	g, err := openGame(p.ctx, gameOptions{
 		dir: u.Data, redis: u.logFlag, ledger: u.ledgerFlag, adminToken: u.AdminToken, guests: u.Guests, origins: u.Origin, shards: shardsMax, retention: u.Retention, log: p.log,
-		limits: u.limits(),
+		limits: u.limits(), admission: u.admission(),
 	})
 	if err == nil {
 		if err = g.startHunt(p.ctx, hunt); err != nil {
@@ -69,14 +69,14 @@ func (u *upCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	u.greet(p, public, admin, g)
+	u.greet(p, public[0], admin, g)
 
 	// Bots are clients like any other: they come in through the public door.
 	ctx, cancel := context.WithCancel(p.ctx)
 	var bots sync.WaitGroup
 	if u.Bots > 0 {
 		bots.Go(func() {
-			if err := load.RunBots(ctx, load.BotOptions{Target: "http://" + reachable(public), Bots: u.Bots, Log: p.log}); err != nil && ctx.Err() == nil {
+			if err := load.RunBots(ctx, load.BotOptions{Target: "http://" + reachable(public[0]), Bots: u.Bots, Log: p.log}); err != nil && ctx.Err() == nil {
 				p.log.Error("bots stopped", "err", err)
 			}
 		})
@@ -118,19 +118,30 @@ func isLoopback(host string) bool {
 
 // listen opens a listener, and says what to do if it can't.
 func listen(flag, addr string) (net.Listener, error) {
+	var ln net.Listener
+	err := listening(flag, addr, func() (err error) {
+		ln, err = net.Listen("tcp", addr)
+		return err
+	})
+	return ln, err
+}
+
+// listening calls open for the address of a flag, and says what to do if either
+// is no good.
+func listening(flag, addr string, open func() error) error {
 	if _, port, err := net.SplitHostPort(addr); err != nil {
-		return nil, usagef("%s: is %q; want HOST:PORT, such as 127.0.0.1:8080", flag, addr)
+		return usagef("%s: is %q; want HOST:PORT, such as 127.0.0.1:8080", flag, addr)
 	} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return nil, usagef("%s: port is %q; want 0 to 65535", flag, port)
+		return usagef("%s: port is %q; want 0 to 65535", flag, port)
 	}
-	ln, err := net.Listen("tcp", addr)
+	err := open()
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s: %s is in use; free it, or choose another, such as %s 127.0.0.1:0", flag, addr, flag)
+		return fmt.Errorf("%s: %s is in use; free it, or choose another, such as %s 127.0.0.1:0", flag, addr, flag)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
+		return fmt.Errorf("%s: %w", flag, err)
 	}
-	return ln, nil
+	return nil
 }
 
 // reachable returns an address at which this machine reaches a listener.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -118,7 +119,7 @@ func TestEventsEndWithTheServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, ln, g.server.Public(), ServeOptions{OnDrain: func() {
+		done <- Serve(ctx, []net.Listener{ln}, g.server.Public(), ServeOptions{OnDrain: func() {
 			g.server.Drain()
 			go g.rooms.Hub.Drain(time.Second)
 		}})

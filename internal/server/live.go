@@ -15,6 +15,9 @@ import (
 	"github.com/veltrix/cairn/internal/wire"
 )
 
+// liveRoute is the mux's pattern of /v1/live.
+const liveRoute = "GET /v1/live"
+
 // liveProtocol is the subprotocol of /v1/live.
 const liveProtocol = "cairn.v1.json"
 
@@ -24,37 +27,51 @@ var upgrader = ws.HTTPUpgrader{
 	Timeout:  5 * time.Second,
 }
 
-// getLive upgrades to a WebSocket and hands it to the hub.
+// getLive upgrades to a WebSocket and hands it to the hub: what [Server.Front]
+// does for most, for all others.
 func (s *Server) getLive(w http.ResponseWriter, r *http.Request) {
 	if p := s.mayUpgrade(r); p != nil {
+		reason := shakeForm
+		if p.Status == http.StatusForbidden {
+			s.metrics.refused.WithLabelValues(refusedOrigin).Inc()
+			reason = shakeOrigin
+		}
+		s.metrics.shakesRefused[reason].Inc()
 		p.write(w)
 		return
 	}
-	if err := s.rooms.Hub.Ready(); err != nil || s.draining() {
-		problem(http.StatusServiceUnavailable, "", "this gateway takes nobody new now; try again").with("Retry-After", "1").write(w)
+	if reason, after := s.admitSocket(time.Now()); reason != "" {
+		s.metrics.shakesRefused[reason].Inc()
+		refusal(reason, after).write(w)
 		return
 	}
-	conn, rw, _, err := upgrader.Upgrade(r, w)
+	conn, rw, hs, err := upgrader.Upgrade(r, w)
 	if err != nil {
+		s.metrics.shakesRefused[shakeLost].Inc()
 		if conn != nil {
 			conn.Close()
 		}
 		return // the handshake failed on the wire: nobody is left to tell
 	}
-	var early []byte
-	if n := rw.Reader.Buffered(); n > 0 {
-		early, _ = rw.Reader.Peek(n) // it spoke before it heard the handshake's end
+	s.metrics.shakes[pathHTTP].Inc()
+	conn, early := splitEarly(conn, rw.Reader) // it may speak before it hears the handshake's end
+	if c, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		_ = c.SetWriteBuffer(sendBufferBytes) // one that fails is one that ends
 	}
 	addr, counted := address(r)
 	e := &edge{s: s, addr: addr, counted: counted}
+	codec, _ := broadcast.CodecOf(hs.Protocol) // none was asked for: JSON, the zero value
 	// The hub owns the connection from here, and ends it when it drains: it
 	// outlives this call, and what net/http keeps for it is given back.
-	s.rooms.Hub.Serve(conn, early, broadcast.JSON, e, func(err error) {
+	s.rooms.Hub.Serve(conn, early, codec, e, func(err error) {
 		if err != nil {
 			s.opts.Log.Debug("live: connection ended", "from", addr, "err", err)
 		}
 	})
 }
+
+// connections returns how many clients watch.
+func (s *Server) connections() int { return s.rooms.Hub.Connections() }
 
 // mayUpgrade returns why a request can't become a WebSocket, before its
 // connection is taken from net/http: after that no problem could be told.
@@ -82,7 +99,6 @@ func (s *Server) mayUpgrade(r *http.Request) *Problem {
 	case len(h.Values("Sec-WebSocket-Protocol")) > 0 && !hasToken(h, "Sec-WebSocket-Protocol", liveProtocol):
 		return bad("Sec-WebSocket-Protocol", "is %.60q; want %s", h.Get("Sec-WebSocket-Protocol"), liveProtocol)
 	case !s.originAllowed(r):
-		s.metrics.refused.WithLabelValues(refusedOrigin).Inc()
 		return problem(http.StatusForbidden, "", "Origin: is %.80q, whose pages may not connect here", h.Get("Origin"))
 	}
 	return nil

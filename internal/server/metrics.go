@@ -26,6 +26,9 @@ type metrics struct {
 	streams  prometheus.Gauge
 	panics   prometheus.Counter
 
+	shakes        map[string]prometheus.Counter // taken, by path
+	shakesRefused map[string]prometheus.Counter // by reason
+
 	routes sync.Map // pattern → *routeMetrics, so that a request hashes no labels
 }
 
@@ -66,11 +69,30 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests whose handler panicked.",
 		}),
 	}
+	shakes := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cairn_edge_handshakes_total",
+		Help: "Handshakes of /v1/live that were taken: read by the edge itself (fast), or by net/http.",
+	}, []string{"path"})
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cairn_edge_handshakes_refused_total",
+		Help: "Handshakes of /v1/live that came to nothing, by why.",
+	}, []string{"reason"})
+	m.shakes, m.shakesRefused = counters(shakes, pathFast, pathHTTP), counters(refused, shakeReasons...)
 	for _, why := range []string{refusedPlayer, refusedAddress, refusedGuests, refusedToken, refusedForm, refusedOrigin} {
 		m.refused.WithLabelValues(why) // shown as 0 before the first
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.duration, m.inFlight, m.refused, m.streams, m.panics)
+		reg.MustRegister(m.requests, m.duration, m.inFlight, m.refused, m.streams, m.panics, shakes, refused)
+	}
+	return m
+}
+
+// counters returns the counters of a vector by its one label's values, each
+// shown as 0 before its first.
+func counters(v *prometheus.CounterVec, labels ...string) map[string]prometheus.Counter {
+	m := make(map[string]prometheus.Counter, len(labels))
+	for _, l := range labels {
+		m[l] = v.WithLabelValues(l)
 	}
 	return m
 }

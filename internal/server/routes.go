@@ -160,7 +160,7 @@ type claimJSON struct {
 
 // routeStreams adds the socket and the event stream.
 func (s *Server) routeStreams(mux *http.ServeMux, api huma.API) {
-	mux.HandleFunc("GET /v1/live", s.getLive)
+	mux.HandleFunc(liveRoute, s.getLive)
 	live := map[string]*huma.Response{"101": {Description: "A WebSocket that speaks cairn.v1.json."}}
 	addProblems(api, live, 400, 403, 426, 503)
 	api.OpenAPI().AddOperation(&huma.Operation{

@@ -26,10 +26,11 @@ type ServeOptions struct {
 
 const headerBytesMax = 16 << 10
 
-// Serve serves h on ln, with HTTP/1.1 and HTTP/2 without TLS (prior
-// knowledge), until ctx ends; then it takes nobody new, lets what is in flight
-// finish, and returns nil, or an error if that took too long. It owns ln.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler, opts ServeOptions) error {
+// Serve serves h on listeners, at least one, with HTTP/1.1 and HTTP/2 without
+// TLS (prior knowledge), until ctx ends; then it takes nobody new, lets what is
+// in flight finish, and returns nil, or an error if that took too long. It owns
+// the listeners.
+func Serve(ctx context.Context, lns []net.Listener, h http.Handler, opts ServeOptions) error {
 	or := func(d *time.Duration, def time.Duration) {
 		if *d == 0 {
 			*d = def
@@ -57,24 +58,30 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, opts ServeOptio
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
+	served := make(chan error, len(lns))
+	for _, ln := range lns {
+		go func() { served <- srv.Serve(ln) }()
+	}
+	left := len(lns) // that still serve
+	var broke error
 	select {
-	case err := <-served: // the listener broke
-		return errors.Join(err, srv.Close())
+	case broke = <-served: // a listener broke: the others end as well
+		left--
+		broke = errors.Join(broke, srv.Close())
 	case <-ctx.Done():
+		if opts.OnDrain != nil {
+			opts.OnDrain()
+		}
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.DrainWithin)
+		defer cancel()
+		if broke = srv.Shutdown(within); broke != nil {
+			broke = errors.Join(broke, srv.Close())
+		}
 	}
-	if opts.OnDrain != nil {
-		opts.OnDrain()
+	for range left {
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			broke = errors.Join(broke, err)
+		}
 	}
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.DrainWithin)
-	defer cancel()
-	err := srv.Shutdown(within)
-	if err != nil {
-		err = errors.Join(err, srv.Close())
-	}
-	if broke := <-served; !errors.Is(broke, http.ErrServerClosed) {
-		err = errors.Join(err, broke)
-	}
-	return err
+	return broke
 }

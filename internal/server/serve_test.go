@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func (g *game) serve(opts ServeOptions) (addr string, stop func() error) {
 	ln := listen(g.t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, ln, g.server.Public(), opts) }()
+	go func() { done <- Serve(ctx, []net.Listener{ln}, g.server.Public(), opts) }()
 	g.t.Cleanup(cancel)
 	return ln.Addr().String(), func() error {
 		cancel()
@@ -161,17 +162,26 @@ func TestDrainAnswers(t *testing.T) {
 }
 
 // gauge reads one of the game's metrics.
-func (g *game) gauge(name string) float64 {
+func (g *game) gauge(name string) float64 { return g.metric(name) }
+
+// metric reads one of the game's gauges or counters, by its labels.
+func (g *game) metric(name string, labels ...string) float64 {
 	g.t.Helper()
 	families, err := g.reg.Gather()
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetGauge().GetValue()
+		for _, m := range f.GetMetric() {
+			var pairs []string
+			for _, l := range m.GetLabel() {
+				pairs = append(pairs, l.GetName(), l.GetValue())
+			}
+			if f.GetName() == name && slices.Equal(pairs, labels) {
+				return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
 		}
 	}
-	g.t.Fatalf("there is no metric %s", name)
+	g.t.Fatalf("there is no metric %s %v", name, labels)
 	return 0
 }

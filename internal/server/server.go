@@ -86,6 +86,8 @@ type Options struct {
 	Page    fs.FS    // the player page, rooted where index.html is; nil means none
 	Limits  Limits
 
+	Admission Admission // of handshakes of /v1/live
+
 	AdminToken string // operators' bearer token; "" lets loopback in, and nobody else
 	Ready      []Check
 	Gatherer   prometheus.Gatherer // what /metrics shows; nil means nothing
@@ -131,6 +133,8 @@ type Server struct {
 
 	bodies mapBodies
 
+	admission *admission
+
 	drainCtx context.Context // ended by Drain
 	drain    context.CancelFunc
 }
@@ -157,6 +161,8 @@ func New(ctx context.Context, rooms Rooms, opts Options) (*Server, error) {
 		bodies:    mapBodies{most: mapBodiesBytes},
 		guests:    newLimiter[netip.Addr](opts.Limits.AddressGuests.or(defaultAddressGuests)),
 	}
+	s.admission = newAdmission(opts.Admission, s.connections)
+	s.admission.register(opts.Metrics)
 	s.drainCtx, s.drain = context.WithCancel(context.Background())
 	problemsOfHuma()
 	s.public = s.publicHandler()
