@@ -24,7 +24,7 @@ var (
 // known, none twice, numbers within bounds. But a field that is not there is
 // zero, be it required or not, and only text that must not be empty is missing.
 func DecodeFrameProto(b []byte) (ClientFrame, error) {
-	fields, ok := scanMessage(b)
+	fields, ok := scanMessage(b, 1)
 	if !ok {
 		return nil, &FrameError{Code: FrameMalformed, Msg: "is not a message of protobuf"}
 	}
@@ -44,7 +44,7 @@ func DecodeFrameProto(b []byte) (ClientFrame, error) {
 		return nil, &FrameError{Code: FrameInvalidField, Field: kind, Msg: fmt.Sprintf("has wire type %d; want a message", x.form)}
 	}
 	d := &protoDecoder{names: protoFields[kind]}
-	if d.fields, ok = scanMessage(x.bytes); !ok {
+	if d.fields, ok = scanMessage(x.bytes, 8); !ok {
 		return nil, &FrameError{Code: FrameMalformed, Field: kind, Msg: "is not a message of protobuf"}
 	}
 	f := clientFrame(kind, d)
@@ -63,8 +63,10 @@ type protoField struct {
 	taken  bool
 }
 
-// scanMessage cuts b into its fields. It is false if b is no message.
-func scanMessage(b []byte) (fields []protoField, ok bool) {
+// scanMessage cuts b into its fields, about as many. It is false if b is no
+// message.
+func scanMessage(b []byte, about int) (fields []protoField, ok bool) {
+	fields = make([]protoField, 0, about)
 	for len(b) > 0 {
 		number, form, n := protowire.ConsumeTag(b)
 		if n < 0 {
