@@ -13,6 +13,7 @@ import (
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/broadcast"
+	"github.com/veltrix/cairn/internal/wire/livepb"
 )
 
 // TestAsyncAPI reads the live protocol's document as a client would.
@@ -37,6 +38,15 @@ func TestAsyncAPI(t *testing.T) {
 	}
 }
 
+// TestLiveProtoSchema reads the schema of cairn.v1.proto as a client would.
+func TestLiveProtoSchema(t *testing.T) {
+	g := newGame(t, nil)
+	a := g.get("", "/v1/live.proto")
+	if a.status != http.StatusOK || !bytes.Equal(a.body, livepb.Schema) || !bytes.Contains(a.body, []byte("message ServerFrame {")) {
+		t.Errorf("got %.200s, want the schema", a)
+	}
+}
+
 // TestPublicContract holds docs/api.md against what is served: every call,
 // every status and every code of a problem is in it.
 func TestPublicContract(t *testing.T) {
@@ -46,7 +56,7 @@ func TestPublicContract(t *testing.T) {
 	}
 	text := string(b)
 	g := newGame(t, nil)
-	want := []string{"/v1/openapi.json", "/v1/asyncapi.yaml", "/admin/v1/openapi.json", "/metrics", "/readyz", "/healthz"}
+	want := []string{"/v1/openapi.json", "/v1/asyncapi.yaml", "/v1/live.proto", "/admin/v1/openapi.json", "/metrics", "/readyz", "/healthz"}
 	for _, d := range []*apiDoc{g.doc, g.adminDoc} {
 		for path, item := range d.paths {
 			want = append(want, path)
@@ -98,7 +108,7 @@ func TestOutcomeOverLive(t *testing.T) {
 // TestDocumentsAreCached asks for the documents again with their tags.
 func TestDocumentsAreCached(t *testing.T) {
 	g := newGame(t, nil)
-	for _, url := range []string{g.public.URL + "/v1/asyncapi.yaml", g.public.URL + "/v1/openapi.json", g.admin.URL + "/admin/v1/openapi.json"} {
+	for _, url := range []string{g.public.URL + "/v1/asyncapi.yaml", g.public.URL + "/v1/openapi.json", g.public.URL + "/v1/live.proto", g.admin.URL + "/admin/v1/openapi.json"} {
 		req := request(t, "GET", url, "", "")
 		etag := g.do(req).header.Get("ETag")
 		req.Header.Set("If-None-Match", etag)

@@ -18,12 +18,11 @@ import (
 // liveRoute is the mux's pattern of /v1/live.
 const liveRoute = "GET /v1/live"
 
-// liveProtocol is the subprotocol of /v1/live.
-const liveProtocol = "cairn.v1.json"
-
-// upgrader finishes a handshake that getLive has found good.
+// upgrader finishes a handshake that getLive has found good. Of the
+// subprotocols that a client offers, in the order of its liking, the first
+// that there is counts.
 var upgrader = ws.HTTPUpgrader{
-	Protocol: func(p string) bool { return p == liveProtocol },
+	Protocol: func(p string) bool { _, ok := broadcast.CodecOf(p); return ok },
 	Timeout:  5 * time.Second,
 }
 
@@ -96,12 +95,25 @@ func (s *Server) mayUpgrade(r *http.Request) *Problem {
 			with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13")
 	case len(h.Get("Sec-WebSocket-Key")) != 24:
 		return bad("Sec-WebSocket-Key", "has %d characters; want 24", len(h.Get("Sec-WebSocket-Key")))
-	case len(h.Values("Sec-WebSocket-Protocol")) > 0 && !hasToken(h, "Sec-WebSocket-Protocol", liveProtocol):
-		return bad("Sec-WebSocket-Protocol", "is %.60q; want %s", h.Get("Sec-WebSocket-Protocol"), liveProtocol)
+	case !offersCodec(h.Values("Sec-WebSocket-Protocol")):
+		return bad("Sec-WebSocket-Protocol", "is %.60q; want %v or %v", h.Get("Sec-WebSocket-Protocol"), broadcast.JSON, broadcast.Proto)
 	case !s.originAllowed(r):
 		return problem(http.StatusForbidden, "", "Origin: is %.80q, whose pages may not connect here", h.Get("Origin"))
 	}
 	return nil
+}
+
+// offersCodec reports whether a client offers a subprotocol that there is, or
+// leaves it to the server, which then speaks JSON.
+func offersCodec(offers []string) bool {
+	for _, v := range offers {
+		for name := range strings.SplitSeq(v, ",") {
+			if _, ok := broadcast.CodecOf(strings.TrimSpace(name)); ok {
+				return true
+			}
+		}
+	}
+	return len(offers) == 0
 }
 
 // originAllowed reports whether the page that opens a socket may: one of this
@@ -156,12 +168,8 @@ func (e *edge) Claim(ctx context.Context, id cairn.PlayerID, name string, codec 
 		TileRef: cairn.TileRef{Hunt: c.Hunt, Tick: c.Map, Tile: c.Tile},
 		Player:  id, Name: name, ClaimID: c.ClaimID, Answer: c.Answer, Token: c.Token,
 	}
-	head := func() []byte {
-		b := appendText(append(make([]byte, 0, 320), `{"type":"outcome","id":`...), c.ID)
-		return append(b, ',')
-	}
 	if wait := e.s.admit(id, e.addr, e.counted); wait > 0 {
-		reply(append(appendOutcome(head(), &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait}, &a), '}'))
+		reply(outcomeFrame(codec, c.ID, &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait}, &a))
 		return
 	}
 	go func() {
@@ -170,9 +178,9 @@ func (e *edge) Claim(ctx context.Context, id cairn.PlayerID, name string, codec 
 		v, err := e.s.rooms.Claims.Claim(ctx, &a)
 		if err != nil {
 			e.s.logUndecided(err)
-			reply(append(appendUndecided(head(), &a), '}'))
+			reply(outcomeFrame(codec, c.ID, nil, &a))
 			return
 		}
-		reply(append(appendOutcome(head(), &v, &a), '}'))
+		reply(outcomeFrame(codec, c.ID, &v, &a))
 	}()
 }

@@ -12,9 +12,14 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/wire/livepb"
 )
+
+// liveProtocol is what most clients here ask for.
+const liveProtocol = "cairn.v1.json"
 
 // A socket is a WebSocket of an independent client.
 type socket struct {
@@ -59,6 +64,73 @@ func (s *socket) until(kind string) map[string]any {
 		if m["type"] == kind {
 			return m
 		}
+	}
+}
+
+// TestLiveProto: a client that asks for it speaks cairn.v1.proto, and the one
+// that it likes best if it offers both.
+func TestLiveProto(t *testing.T) {
+	g := newGame(t, nil)
+	m := g.openMap(0, cairn.Tap)
+	_, token := g.signIn("ana")
+	dial := func(offers ...string) *websocket.Conn {
+		c, _, err := websocket.Dial(t.Context(), g.public.URL+"/v1/live", &websocket.DialOptions{Subprotocols: offers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.CloseNow() })
+		return c
+	}
+	for _, offers := range [][]string{nil, {"cairn.v1.json"}, {"cairn.v1.json", "cairn.v1.proto"}, {"other", "cairn.v1.proto"}} {
+		want := ""
+		if len(offers) > 0 {
+			want = strings.Replace(offers[0], "other", "cairn.v1.proto", 1)
+		}
+		if got := dial(offers...).Subprotocol(); got != want {
+			t.Errorf("of %q the server chose %q, want %q", offers, got, want)
+		}
+	}
+	c := dial("cairn.v1.proto", "cairn.v1.json")
+	send := func(f *livepb.ClientFrame) {
+		t.Helper()
+		b, err := proto.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Write(t.Context(), websocket.MessageBinary, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := func() *livepb.ServerFrame {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		kind, b, err := c.Read(ctx)
+		if err != nil || kind != websocket.MessageBinary {
+			t.Fatalf("got a message of kind %v, %v", kind, err)
+		}
+		var f livepb.ServerFrame
+		if err := proto.Unmarshal(b, &f); err != nil {
+			t.Fatal(err)
+		}
+		return &f
+	}
+	send(&livepb.ClientFrame{Frame: &livepb.ClientFrame_Hello{Hello: &livepb.Hello{Token: token}}})
+	if w := next().GetWelcome(); w.GetPlayer() == "" || w.GetEpoch() == "" {
+		t.Errorf("got %v, want a player's welcome", w)
+	}
+	send(&livepb.ClientFrame{Frame: &livepb.ClientFrame_Claim{Claim: &livepb.Claim{Id: "1", Hunt: "oslo", Map: int64(m.Tick), ClaimId: "c"}}})
+	if o := next().GetOutcome(); o.GetId() != "1" || o.GetOutcome() != livepb.Verdict_VERDICT_WON || o.GetClaimId() != "c" || o.GetReward() != 10 || o.GetOffset() == "" {
+		t.Errorf("got %v, want tile 0 won", o)
+	}
+	if err := c.Write(t.Context(), websocket.MessageText, []byte(`{"type":"ping"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if e := next().GetError(); e.GetCode() != "binary" {
+		t.Errorf("got %v for a text message, want an error", e)
+	}
+	if _, _, err := c.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusUnsupportedData {
+		t.Errorf("got %v after a text message, want close code 1003", err)
 	}
 }
 

@@ -56,10 +56,13 @@ func appendRef(b []byte, a *cairn.Attempt) []byte {
 	return b
 }
 
-// appendWait rounds up: who waits so long is not a moment early.
 func appendWait(b []byte, d time.Duration) []byte {
-	ms := (waitOf(d) + time.Millisecond - 1) / time.Millisecond
-	return strconv.AppendInt(append(b, `,"retry_after_ms":`...), int64(ms), 10)
+	return strconv.AppendInt(append(b, `,"retry_after_ms":`...), waitMS(d), 10)
+}
+
+// waitMS rounds up: who waits so long is not a moment early.
+func waitMS(d time.Duration) int64 {
+	return int64((waitOf(d) + time.Millisecond - 1) / time.Millisecond)
 }
 
 func appendTime(b []byte, t cairn.Instant) []byte {

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/veltrix/cairn/internal/broadcast"
+	"github.com/veltrix/cairn/internal/wire/livepb"
 )
 
 // publicHandler builds the players' routes and their document.
@@ -21,6 +22,7 @@ func (s *Server) publicHandler() http.Handler {
 	s.routeStreams(mux, api)
 	serveOpenAPI(mux, "/v1/openapi.json", api)
 	serveDocument(mux, "/v1/asyncapi.yaml", "application/vnd.aai.asyncapi+yaml;version=3.0.0", broadcast.AsyncAPI)
+	serveDocument(mux, "/v1/live.proto", "text/plain; charset=utf-8", livepb.Schema)
 	s.page.register(mux)
 	return s.around(mux, func(w http.ResponseWriter, r *http.Request) *Problem {
 		s.cors(w, r)
