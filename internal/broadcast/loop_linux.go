@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"sync"
@@ -118,7 +119,10 @@ func (l *loop) close() {
 
 // ring wakes the loop's goroutine.
 func (l *loop) ring() {
-	one := [8]byte{7: 1} // any order of bytes is above 0
+	// The bell's counter is never read: it must take a one for ages, since a
+	// write that would make it overflow wakes nobody.
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
 	_, _ = unix.Write(l.bell, one[:])
 }
 
