@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/wire"
 )
 
@@ -96,47 +97,82 @@ func (x *benchHub) connect(b testing.TB, n int, in Interest) {
 	}
 }
 
+// eachCodecOf runs a benchmark once in each codec.
+func eachCodecOf(b *testing.B, run func(b *testing.B, codec Codec)) {
+	for codec := range codecs {
+		b.Run(codec.String(), func(b *testing.B) { run(b, codec) })
+	}
+}
+
 func BenchmarkEncodeDelta(b *testing.B) {
 	for _, claims := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("claims=%d", claims), func(b *testing.B) {
-			x := newBenchHub(b, 30, 1000)
-			r := x.index.region(regionKey{huntID, 0}, x.seq)
-			x.claim(claims)
-			buf := make([]byte, 0, 1<<20)
-			b.ReportAllocs()
-			for b.Loop() {
-				buf = JSON.encoder().appendDelta(buf[:0], r, x.seq)
-			}
-			b.SetBytes(int64(len(buf)))
-			b.ReportMetric(float64(len(buf)), "B/frame")
+			eachCodecOf(b, func(b *testing.B, codec Codec) {
+				x := newBenchHub(b, 30, 1000)
+				r := x.index.region(regionKey{huntID, 0}, x.seq)
+				x.claim(claims)
+				benchDelta(b, codec, r, x.seq)
+			})
 		})
 	}
 }
 
 func BenchmarkEncodeOpened(b *testing.B) {
-	x := newBenchHub(b, 1, 1000)
-	r := x.index.region(regionKey{huntID, 0}, x.seq)
-	r.opened = x.maps
-	buf := make([]byte, 0, 1<<20)
+	eachCodecOf(b, func(b *testing.B, codec Codec) {
+		x := newBenchHub(b, 1, 1000)
+		r := x.index.region(regionKey{huntID, 0}, x.seq)
+		r.opened = x.maps
+		benchDelta(b, codec, r, x.seq)
+	})
+}
+
+// benchDelta encodes the delta of a region into room as the sweep takes it.
+func benchDelta(b *testing.B, codec Codec, r *region, seq uint64) {
+	buf := make([]byte, 0, codec.deltaRoom(r))
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = JSON.encoder().appendDelta(buf[:0], r, x.seq)
+		buf = codec.encoder().appendDelta(buf[:0], r, seq)
 	}
 	b.SetBytes(int64(len(buf)))
+	b.ReportMetric(float64(len(buf)), "B/frame")
+}
+
+func BenchmarkEncodeStandings(b *testing.B) {
+	eachCodecOf(b, func(b *testing.B, codec Codec) {
+		x := &board{Board: &wire.Board{BoardKey: wire.BoardKey{Hunt: huntID}, Players: 1000}, seq: 7}
+		for i := range 20 {
+			id := fmt.Sprintf("player-%d", i)
+			x.Rows = append(x.Rows, wire.Row{Rank: i + 1, Player: cairn.PlayerID(id), Name: "Name of " + id, Score: 1_000_000, Claims: 100 - i})
+		}
+		for i := range 24 {
+			x.AsOf = append(x.AsOf, wire.ShardOffset{Shard: i, Offset: eventlog.Offset{Epoch: 3, Seq: 12345}})
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			x.forms = [codecs]boardForm{}
+			x.frame(codec, 20)
+		}
+		b.ReportMetric(float64(len(x.frame(codec, 20).payload)), "B/frame")
+	})
 }
 
 func BenchmarkSnapshot(b *testing.B) {
-	x := newBenchHub(b, 30, 1000)
-	x.claim(3000)
-	v, err := x.acquire(Interest{Hunt: huntID, Regions: []cairn.Cell{0}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		x.seq++ // the one before is of the past
-		b.SetBytes(int64(len(x.snapshot(v).frame.payload)))
-	}
+	eachCodecOf(b, func(b *testing.B, codec Codec) {
+		x := newBenchHub(b, 30, 1000)
+		x.claim(3000)
+		v, err := x.acquire(Interest{Codec: codec, Hunt: huntID, Regions: []cairn.Cell{0}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		size := 0
+		for b.Loop() {
+			x.seq++ // the one before is of the past
+			size = len(x.snapshot(v).frame.payload)
+		}
+		b.SetBytes(int64(size))
+		b.ReportMetric(float64(size), "B/frame")
+	})
 }
 
 // BenchmarkSweep is one sweep with ten claims, and the writing of its frame to
@@ -175,7 +211,9 @@ func TestHotPathAllocates(t *testing.T) {
 	r := x.index.region(regionKey{huntID, 0}, x.seq)
 	x.claim(100)
 	buf := make([]byte, 0, 1<<20)
-	if n := testing.AllocsPerRun(100, func() { buf = JSON.encoder().appendDelta(buf[:0], r, x.seq) }); n != 0 {
-		t.Errorf("appendDelta: %v allocations, want 0", n)
+	for codec := range codecs {
+		if n := testing.AllocsPerRun(100, func() { buf = codec.encoder().appendDelta(buf[:0], r, x.seq) }); n != 0 {
+			t.Errorf("%v: appendDelta: %v allocations, want 0", codec, n)
+		}
 	}
 }

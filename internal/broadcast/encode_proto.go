@@ -117,8 +117,7 @@ func (protoForm) appendMessage(b []byte, v rareFrame) []byte { return v.appendPr
 
 // appendCellProto appends a geohash, be it empty.
 func appendCellProto(b []byte, field protowire.Number, c cairn.Cell) []byte {
-	b = protowire.AppendTag(b, field, protowire.BytesType)
-	b, _ = c.AppendText(append(b, byte(c.Precision()))) // never fails
+	b, _ = c.AppendText(livepb.AppendLength(b, field, c.Precision())) // never fails
 	return b
 }
 

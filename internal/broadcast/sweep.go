@@ -150,7 +150,7 @@ func (h *Hub) encode(r *region) delta {
 	d := delta{seq: h.seq}
 	for codec := range codecs {
 		if r.uses(codec, h.seq, h.opts.Ring) {
-			f := newFrame(codec, kindDelta, h.seq, codec.encoder().appendDelta(room(deltaRoom(r)), r, h.seq))
+			f := newFrame(codec, kindDelta, h.seq, codec.encoder().appendDelta(room(codec.deltaRoom(r)), r, h.seq))
 			h.metrics.encoded(f)
 			d.frames[codec] = f
 		}
@@ -158,12 +158,19 @@ func (h *Hub) encode(r *region) delta {
 	return d
 }
 
+// Bytes that parts of a delta take, generously.
+var deltaBytes = [codecs]struct{ frame, closed, claimed, opened, tile int }{
+	JSON:  {256, 24, 160, 400, 80},
+	Proto: {96, 8, 80, 128, 20},
+}
+
 // deltaRoom guesses how many bytes a region's delta takes, so that it is
 // mostly one allocation.
-func deltaRoom(r *region) int {
-	n := 256 + 24*len(r.closed) + 160*len(r.claimed)
+func (c Codec) deltaRoom(r *region) int {
+	each := &deltaBytes[c]
+	n := each.frame + each.closed*len(r.closed) + each.claimed*len(r.claimed)
 	for _, m := range r.opened {
-		n += 400 + 80*len(m.Tiles)>>(5*min(r.cell.Precision(), 2))
+		n += each.opened + each.tile*len(m.Tiles)>>(5*min(r.cell.Precision(), 2))
 	}
 	return n
 }

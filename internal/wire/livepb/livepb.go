@@ -22,7 +22,7 @@ func AppendUint(b []byte, field protowire.Number, v uint64) []byte {
 	if v == 0 {
 		return b
 	}
-	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
+	return appendVarint(appendVarint(b, protowire.EncodeTag(field, protowire.VarintType)), v)
 }
 
 // AppendInt appends a field of a signed type, and leaves out what is zero. A
@@ -42,8 +42,22 @@ func AppendString[S ~string | ~[]byte](b []byte, field protowire.Number, v S) []
 
 // AppendItem appends an item of a repeated field of strings or bytes.
 func AppendItem[S ~string | ~[]byte](b []byte, field protowire.Number, v S) []byte {
-	b = protowire.AppendTag(b, field, protowire.BytesType)
-	return append(protowire.AppendVarint(b, uint64(len(v))), v...)
+	b = AppendLength(b, field, len(v))
+	return append(b, v...)
+}
+
+// AppendLength begins a field of size bytes, which the caller appends.
+func AppendLength(b []byte, field protowire.Number, size int) []byte {
+	return appendVarint(appendVarint(b, protowire.EncodeTag(field, protowire.BytesType)), uint64(size))
+}
+
+// appendVarint is [protowire.AppendVarint], short enough to be inlined where
+// one byte does, as it does for most tags.
+func appendVarint(b []byte, v uint64) []byte {
+	if v < 0x80 {
+		return append(b, byte(v))
+	}
+	return protowire.AppendVarint(b, v)
 }
 
 // A Mark stands where the length of a field is to be written.
@@ -56,7 +70,10 @@ type Mark struct {
 // [Mark.End] is its value. about guesses how many bytes these are; a guess
 // that is far off costs a move of them.
 func Begin(b []byte, field protowire.Number, about int) ([]byte, Mark) {
-	b = protowire.AppendTag(b, field, protowire.BytesType)
+	b = appendVarint(b, protowire.EncodeTag(field, protowire.BytesType))
+	if about < 0x80 {
+		return append(b, 0), Mark{len(b) + 1, 1}
+	}
 	room := protowire.SizeVarint(uint64(about))
 	b = append(b, "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"[:room]...)
 	return b, Mark{len(b), room}
@@ -65,6 +82,10 @@ func Begin(b []byte, field protowire.Number, about int) ([]byte, Mark) {
 // End ends the field that m began.
 func (m Mark) End(b []byte) []byte {
 	size := len(b) - m.at
+	if size < 0x80 && m.room == 1 {
+		b[m.at-1] = byte(size)
+		return b
+	}
 	need := protowire.SizeVarint(uint64(size))
 	if by := need - m.room; by != 0 {
 		for range by {
