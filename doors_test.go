@@ -38,7 +38,8 @@ var below = map[string][]string{
 	"internal/fleet/redisreg":               {"internal/fleet"},
 	"internal/audit":                        {".", "internal/eventlog", "internal/wire", "internal/ledger"},
 	"internal/lab":                          {},
-	"internal/load":                         {".", "internal/wire", "internal/puzzle"},
+	"internal/load":                         {".", "internal/wire", "internal/puzzle", "internal/load/crowd"},
+	"internal/load/crowd":                   {".", "internal/wire/livepb"},
 	"web":                                   {},
 	"internal/server": {
 		".", "internal/eventlog", "internal/wire", "internal/wire/livepb", "internal/puzzle", "internal/control", "internal/mapgen",

@@ -1,0 +1,204 @@
+package crowd
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+)
+
+// TestPlain: everyone gets what is said, whole or in parts, and it is timed.
+func TestPlain(t *testing.T) { eachLink(t, testPlain) }
+
+func testPlain(t *testing.T, portable bool) {
+	f := newFake(t)
+	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable})
+	const n = 200
+	c.grow(n)
+	f.say(stamped(1, 2), 1)
+	f.say(stamped(2, 3), 4)
+	long := strings.TrimSuffix(stamped(3, 4), "}") + fmt.Sprintf(`,"x":%q}`, strings.Repeat("x", 300_000))
+	f.say(long, 3)
+	s := c.until("all came", func(s *Stats) bool { return s.Deliveries == 3*n })
+	if s.Latency.Count() != 3*n || s.Gaps != 0 || s.Connected != n || s.Ready != n || len(s.Errors) != 0 {
+		t.Errorf("got %+v", s)
+	}
+	if want := int64(n * (2*len(stamped(1, 2)) + len(long))); s.Bytes != want {
+		t.Errorf("got %d bytes, want %d", s.Bytes, want)
+	}
+	f.say(stamped(7, 8), 1)
+	c.until("the gap shows", func(s *Stats) bool { return s.Gaps == n })
+}
+
+// TestDrop: those who are cut come back, and are counted as that.
+func TestDrop(t *testing.T) { eachLink(t, testDrop) }
+
+func testDrop(t *testing.T, portable bool) {
+	f := newFake(t)
+	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable, Backoff: 10 * time.Millisecond, BackoffCap: 50 * time.Millisecond})
+	const n = 100
+	c.grow(n)
+	if err := c.DropAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.until("all are back", func(s *Stats) bool { return s.Reconnects == n && s.Ready == n })
+	f.mu.Lock()
+	for _, x := range f.conns {
+		_ = wsutil.WriteServerMessage(x, ws.OpClose, ws.NewCloseFrameBody(1012, "go"))
+	}
+	f.mu.Unlock()
+	s := c.until("all are back again", func(s *Stats) bool { return s.Reconnects == 2*n && s.Ready == n })
+	if s.Closes[1012] != n || s.Opened != 3*n {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// TestRefused: one who is told to come again does, and not before.
+func TestRefused(t *testing.T) { eachLink(t, testRefused) }
+
+func testRefused(t *testing.T, portable bool) {
+	f := newFake(t)
+	f.head = func(n int) string {
+		switch n {
+		case 1:
+			return "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+		case 2:
+			return "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+		case 3:
+			return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n"
+		case 4:
+			return "mumble\r\n\r\n"
+		}
+		return ""
+	}
+	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable, Backoff: time.Millisecond, BackoffCap: time.Millisecond})
+	began := time.Now()
+	c.grow(1)
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("came back after %v; want the second of Retry-After to pass", took)
+	}
+	s := c.until("it is there", func(s *Stats) bool { return s.Ready == 1 })
+	if s.Refused != 1 || len(s.Errors) != 3 {
+		t.Errorf("got %+v; want one refusal and three kinds of errors", s)
+	}
+}
+
+// TestControl: pings are answered, also in the middle of a message.
+func TestControl(t *testing.T) { eachLink(t, testControl) }
+
+func testControl(t *testing.T, portable bool) {
+	f := newFake(t)
+	f.speak = func(c net.Conn) {
+		text := stamped(0, 1)
+		frame := func(fin bool, op ws.OpCode, p string) {
+			_ = ws.WriteFrame(c, ws.NewFrame(op, fin, []byte(p)))
+		}
+		frame(false, ws.OpText, text[:10])
+		frame(true, ws.OpPing, "are you there")
+		frame(false, ws.OpContinuation, text[10:20])
+		frame(true, ws.OpContinuation, text[20:])
+		h, err := ws.ReadHeader(c)
+		b := make([]byte, h.Length)
+		if _, rerr := c.Read(b); err != nil || rerr != nil {
+			return
+		}
+		ws.Cipher(b, h.Mask, 0)
+		if h.OpCode != ws.OpPong || string(b) != "are you there" {
+			t.Errorf("got %v %q; want a pong", h.OpCode, b)
+		}
+		frame(true, ws.OpText, stamped(1, 2))
+	}
+	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable})
+	c.grow(3)
+	s := c.until("all came", func(s *Stats) bool { return s.Deliveries == 6 })
+	if s.Pings != 3 || s.Gaps != 0 || len(s.Errors) != 0 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// TestCentrifuge: its commands, pings and several replies in one message.
+func TestCentrifuge(t *testing.T) { eachLink(t, testCentrifuge) }
+
+func testCentrifuge(t *testing.T, portable bool) {
+	f := newFake(t)
+	f.hear = func(c net.Conn, message string) {
+		switch {
+		case strings.Contains(message, `"connect":{}`):
+			_ = wsutil.WriteServerText(c, []byte(`{"id":1,"connect":{"client":"x","ping":25,"pong":true}}`))
+		case strings.Contains(message, `"subscribe":{"channel":"deltas"}`):
+			_ = wsutil.WriteServerText(c, []byte("{\"id\":2,\"subscribe\":{}}\n{}\n"))
+		}
+	}
+	c := open(t, Options{Targets: []string{f.addr}, Dialect: Centrifuge("deltas"), Portable: portable})
+	const n = 20
+	c.grow(n)
+	push := func(from, seq int) string {
+		return fmt.Sprintf(`{"push":{"channel":"deltas","pub":{"data":%s}}}`, stamped(from, seq))
+	}
+	f.say(push(0, 1)+"\n"+push(1, 2), 1)
+	s := c.until("all came", func(s *Stats) bool { return s.Deliveries == 2*n })
+	if s.Pings != n || s.Gaps != 0 || s.Latency.Count() != 2*n || len(s.Errors) != 0 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// TestStall: those who stall hear nothing, are not timed, and go on later.
+func TestStall(t *testing.T) { eachLink(t, testStall) }
+
+func testStall(t *testing.T, portable bool) {
+	f := newFake(t)
+	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable, Stalled: 0.1})
+	const n, stalled = 50, 10
+	c.grow(n)
+	if got, err := c.Stall(t.Context(), stalled); got != stalled || err != nil {
+		t.Fatalf("got %d, %v", got, err)
+	}
+	f.say(stamped(0, 1), 1)
+	s := c.until("the others have it", func(s *Stats) bool { return s.Deliveries == n-stalled })
+	if s.Stalled != stalled {
+		t.Errorf("got %d stalled", s.Stalled)
+	}
+	if err := c.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = c.until("all have it", func(s *Stats) bool { return s.Deliveries == n })
+	if s.Latency.Count() != n-stalled || s.Stalled != 0 {
+		t.Errorf("timed %d, want %d: what was late by our own fault must not count", s.Latency.Count(), n-stalled)
+	}
+}
+
+// TestWorkers: a crowd in several processes is one.
+func TestWorkers(t *testing.T) {
+	f, g := newFake(t), newFake(t)
+	c := open(t, Options{Targets: []string{f.addr, "http://" + g.addr}, Dialect: Plain(), Worker: []string{os.Args[0]}, Workers: 2, PerProcess: 40, Backoff: time.Millisecond})
+	if got := len(c.Pids()); got != 2 {
+		t.Fatalf("got %d workers, want 2", got)
+	}
+	const n = 100
+	c.grow(n / 2)
+	c.grow(n / 2)
+	if got := len(c.Pids()); got != 3 {
+		t.Errorf("got %d workers, want 3 of at most 40 connections", got)
+	}
+	f.say(stamped(0, 1), 1)
+	g.say(stamped(0, 1), 1)
+	s := c.until("all came", func(s *Stats) bool { return s.Deliveries == n })
+	if s.Latency.Count() != n || s.Connect.Count() != n {
+		t.Errorf("got %+v", s)
+	}
+	f.mu.Lock()
+	half := len(f.conns)
+	f.mu.Unlock()
+	if half < n/2-3 || half > n/2+3 {
+		t.Errorf("%d of %d at one of two targets", half, n)
+	}
+	if err := c.DropAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.until("all are back", func(s *Stats) bool { return s.Reconnects == n && s.Ready == n })
+}

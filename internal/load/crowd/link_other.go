@@ -1,0 +1,5 @@
+//go:build !linux
+
+package crowd
+
+func newLink(l *loop) (link, error) { return newPortableLink(l), nil }
