@@ -22,6 +22,9 @@ type benchHub struct {
 	due    []*cursor
 }
 
+// firstTick is that of a benchHub's first map: as long as ticks of a second are.
+const firstTick cairn.Tick = 1_767_323_040
+
 func newBenchHub(b testing.TB, maps, tiles int) *benchHub {
 	b.Helper()
 	x := &benchHub{now: cairn.InstantOf(time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC))}
@@ -29,7 +32,7 @@ func newBenchHub(b testing.TB, maps, tiles int) *benchHub {
 	st := newState()
 	st.hunts.Apply(changeCreate(huntID))
 	for n := range maps {
-		m := &cairn.Map{MapHeader: cairn.MapHeader{Hunt: huntID, Tick: cairn.Tick(n), Opens: x.now, Closes: x.now.Add(time.Hour), Shards: 24, Tiles: tiles}}
+		m := &cairn.Map{MapHeader: cairn.MapHeader{Hunt: huntID, Tick: firstTick + cairn.Tick(n), Opens: x.now, Closes: x.now.Add(time.Hour), Shards: 24, Tiles: tiles}}
 		for i := range tiles {
 			m.Tiles = append(m.Tiles, cairn.Tile{Cell: cairn.CellOfBits(26<<25|uint64(i*32768/tiles)<<10|uint64(i%1024), 6), Puzzle: cairn.Tap, Reward: 100})
 		}

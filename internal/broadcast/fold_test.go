@@ -342,10 +342,10 @@ func framesOf(t *testing.T, s *Subscription, f *model) []msg {
 func TestJoinBetweenClaimAndSweep(t *testing.T) {
 	x := newBenchHub(t, 1, 4)
 	m := *x.maps[0].Map
-	m.Tick, m.Opens = 7, x.now.Add(time.Minute) // by a clock here that is late
+	m.Tick, m.Opens = firstTick+7, x.now.Add(time.Minute) // by a clock here that is late
 	x.mu.Lock()
 	x.life.state.addMap(&m, x.now)
-	x.maps = []*mapState{x.life.state.find(huntID, 7)}
+	x.maps = []*mapState{x.life.state.find(huntID, firstTick+7)}
 	x.mu.Unlock()
 	x.claim(1)
 	s, err := x.Subscribe(Interest{Hunt: huntID, Regions: []cairn.Cell{0}}, Resume{})
@@ -357,7 +357,7 @@ func TestJoinBetweenClaimAndSweep(t *testing.T) {
 	framesOf(t, s, f)
 	x.sweep()
 	framesOf(t, s, f)
-	if mm := f.maps[7]; mm == nil || mm.holders[0] != "player-17" {
+	if mm := f.maps[int64(firstTick+7)]; mm == nil || mm.holders[0] != "player-17" {
 		t.Errorf("got %+v; want the map with its claim", mm)
 	}
 }
@@ -393,7 +393,7 @@ func TestResumeInTheMiddleOfASweep(t *testing.T) {
 	}
 	defer s.Close()
 	framesOf(t, s, f)
-	if got := f.maps[0].holders; len(got) != 2 || f.snaps != 1 {
+	if got := f.maps[int64(firstTick)].holders; len(got) != 2 || f.snaps != 1 {
 		t.Errorf("got holders %v after %d snapshots; want both claims after one", got, f.snaps)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -321,6 +322,55 @@ func TestCodecsSayRareThings(t *testing.T) {
 				t.Errorf("%v: got opcode %d, want %d", codec, op, codec.opcode())
 			}
 		}
+	}
+}
+
+// TestClosesInProto does each thing that ends a connection of cairn.v1.proto,
+// and some that only look as if they did.
+func TestClosesInProto(t *testing.T) { eachHalf(t, testClosesInProto) }
+
+func testClosesInProto(t *testing.T) {
+	r := newRig(t, Options{})
+	ping, err := protoOf(`{"type":"ping"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		kind websocket.MessageType
+		send []byte
+		says string
+		code websocket.StatusCode // 0: it stays open
+	}{
+		{"text", websocket.MessageText, []byte(`{"type":"ping"}`), codeBinary, 1003},
+		{"text that is proto", websocket.MessageText, ping, codeBinary, 1003},
+		{"too large", websocket.MessageBinary, make([]byte, wire.FrameBytesMax+1), codeTooLarge, 1009},
+		{"JSON in a binary message", websocket.MessageBinary, []byte(`{"type":"ping"}`), wire.FrameMalformed, 0},
+		{"nothing", websocket.MessageBinary, nil, wire.FrameMissingField, 0},
+		{"not UTF-8", websocket.MessageBinary, []byte{1<<3 | 2, 3, 1<<3 | 2, 1, 0xff}, wire.FrameNotUTF8, 0}, // hello {token: "\xff"}
+	} {
+		c := r.dialIn(Proto, nil)
+		c.hello("")
+		if err := c.ws.Write(t.Context(), test.kind, test.send); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.want("error"); got.Code != test.says {
+			t.Errorf("%s: got %s; want %s", test.name, got.raw, test.says)
+		}
+		if test.code == 0 {
+			c.send(`{"type":"ping"}`)
+			c.want("pong")
+		} else if code, _ := c.closed(); code != test.code {
+			t.Errorf("%s: got close code %d, want %d", test.name, code, test.code)
+		}
+	}
+	c := r.dialIn(Proto, nil)
+	c.hello("")
+	for range faultsMax {
+		c.send(`{`)
+	}
+	if code, said := c.closed(); code != 1008 || len(said) != faultsMax {
+		t.Errorf("got close code %d after %d errors, want 1008 after %d", code, len(said), faultsMax)
 	}
 }
 
