@@ -157,9 +157,6 @@ func (s *Subscription) wake() {
 	}
 }
 
-// check implements peer: the edge sees to a stream that takes nothing.
-func (s *Subscription) check(time.Time) {}
-
 // drain implements peer.
 func (s *Subscription) drain(left time.Duration) {
 	s.mu.Lock()
