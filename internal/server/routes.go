@@ -163,12 +163,13 @@ type claimJSON struct {
 // routeStreams adds the socket and the event stream.
 func (s *Server) routeStreams(mux *http.ServeMux, api huma.API) {
 	mux.HandleFunc(liveRoute, s.getLive)
-	live := map[string]*huma.Response{"101": {Description: "A WebSocket that speaks cairn.v1.json."}}
+	live := map[string]*huma.Response{"101": {Description: "A WebSocket that speaks the subprotocol."}}
 	addProblems(api, live, 400, 403, 426, 503)
 	api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/v1/live", Tags: []string{"streams"},
 		Summary: "What happens, as a WebSocket", Responses: live,
-		Description: "Subprotocol cairn.v1.json: one JSON object a text frame, type first.",
+		Description: "Subprotocol cairn.v1.json, which is that of a client that offers none: one JSON object a text message, type first (/v1/asyncapi.yaml). " +
+			"Subprotocol cairn.v1.proto: one protobuf message a binary message (/v1/live.proto).",
 	})
 	mux.HandleFunc("GET /v1/events", s.getEvents)
 	events := map[string]*huma.Response{"200": {
