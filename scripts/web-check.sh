@@ -17,6 +17,9 @@ fi
 before=$(digest)
 npm run --silent check
 npm test --silent
+# The client library as others get it: built, and found by its name.
+npm run --silent build --prefix client
+(cd client && node --input-type=module -e 'import { LiveClient } from "@veltrix/cairn-client"; new LiveClient({ url: "ws://localhost/", WebSocket: class {} })')
 npm run --silent build
 if ! diff <(printf '%s\n' "$before") <(digest); then
 	echo "web-check: web/dist is not what web/src builds (above: < committed, > built); commit the new one" >&2

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 
@@ -6,6 +7,7 @@ const server = process.env.CAIRN ?? "http://127.0.0.1:8080";
 
 export default defineConfig({
   plugins: [svelte()],
+  resolve: { alias: { "@veltrix/cairn-client": fileURLToPath(new URL("client/src/index.ts", import.meta.url)) } },
   assetsInclude: ["**/*.land"],
   build: {
     target: "es2022",
@@ -16,5 +18,5 @@ export default defineConfig({
   },
   worker: { format: "es" },
   server: { proxy: { "/v1": { target: server, ws: true } } },
-  test: { include: ["test/**/*.test.ts"] },
+  test: { include: ["test/**/*.test.ts", "client/test/*.test.ts"] },
 });

@@ -41,7 +41,7 @@ describe("a tap", () => {
   const tiles = new Tiles("demo");
   const opens = new Date(now - 1000).toISOString(), closes = new Date(now + 20_000).toISOString();
   // Two cells of about 1.2 km, some 111 km apart on the equator.
-  tiles.replace({ type: "snapshot", hunt: "demo", seq: 1, maps: [{ tick: 1, opens, closes, tiles: [{ index: 0, geohash: "s00000", puzzle: "tap", reward: 1 }, { index: 1, geohash: "s0020n", puzzle: "echo", reward: 1 }] }] });
+  tiles.replace({ type: "snapshot", hunt: "demo", seq: 1, regions: [""], maps: [{ tick: 1, opens, closes, tiles: [{ index: 0, geohash: "s00000", puzzle: "tap", reward: 1 }, { index: 1, geohash: "s0020n", puzzle: "echo", reward: 1 }] }] });
   const scene: Scene = { tiles: [...tiles.all()], player: "me", now, clock: 0, pulses: [], selected: undefined, hovered: undefined, calm: false, shown: () => true };
   const frame = frameAt(0, 0, 4096, 360, 740);
   const [a, b] = place(scene, frame);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { standing, Tiles } from "../src/game/tiles";
-import type { DeltaFrame, LiveMap, SnapshotFrame } from "../src/live";
+import type { DeltaFrame, LiveMap, SnapshotFrame } from "@veltrix/cairn-client";
 
 const at = (second: number): string => new Date(second * 1000).toISOString();
 
@@ -11,7 +11,7 @@ const map = (tick: number, ...geohashes: string[]): LiveMap => ({
   tiles: geohashes.map((geohash, index) => ({ index, geohash, puzzle: "tap", reward: 100 })),
 });
 
-const snapshot = (...maps: LiveMap[]): SnapshotFrame => ({ type: "snapshot", hunt: "demo", seq: 1, maps });
+const snapshot = (...maps: LiveMap[]): SnapshotFrame => ({ type: "snapshot", hunt: "demo", seq: 1, regions: ["u"], maps });
 const delta = (change: Partial<DeltaFrame>): DeltaFrame => ({ type: "delta", hunt: "demo", region: "u", from: 1, seq: 2, ...change });
 const claim = (tick: number, tile: number, player: string) => ({ map: tick, tile, player, name: player.toUpperCase(), at: at(tick + 1) });
 

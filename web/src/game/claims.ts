@@ -1,7 +1,7 @@
 import { Problem, type Client } from "../api/client";
 import type { Attempt, TileRef, Verdict } from "../api/types";
 import { readVerdict } from "../api/verdict";
-import { Disconnected, type LiveClient } from "../live";
+import { Disconnected, type LiveClient } from "@veltrix/cairn-client";
 
 const againMs = 400; // between questions to a server that could not answer, or not yet
 const patienceMs = 20_000; // how long to go on asking

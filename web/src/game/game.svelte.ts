@@ -1,7 +1,7 @@
 import { Client, Problem } from "../api/client";
 import type { Hunt, PuzzleKind, Row, Verdict } from "../api/types";
 import { cover, type Box } from "../geo/geohash";
-import { LiveClient, type Board, type DeltaFrame, type LiveMap, type SnapshotFrame, type State } from "../live";
+import { LiveClient, type Board, type DeltaFrame, type LiveMap, type SnapshotFrame, type State } from "@veltrix/cairn-client";
 import { readPrompt, type Prompt } from "../puzzles/prompt";
 import { claimTile } from "./claims";
 import { Clock } from "./clock";
@@ -59,10 +59,10 @@ export class Game {
   #wanted: TileView | undefined; // to be claimed after signing in
 
   constructor() {
-    this.live = new LiveClient({ url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`, ...(this.session && { token: this.session.token }) });
+    this.live = new LiveClient({ url: "/v1/live", ...(this.session && { token: this.session.token }) });
     this.client.token = this.session?.token;
     this.client.refused = () => this.#refuse();
-    this.live.onState((state) => (this.connection = state));
+    this.live.on("state", (state) => (this.connection = state));
     for (const type of ["welcome", "pong"] as const) this.live.on(type, (frame) => this.clock.heard(Date.parse(frame.now)));
     this.live.on("snapshot", (frame) => this.#snapshot(frame));
     this.live.on("delta", (frame) => this.#delta(frame));

@@ -1,6 +1,6 @@
 import type { PuzzleKind, TileRef } from "../api/types";
 import { decode, type Box } from "../geo/geohash";
-import type { ClaimedTile, DeltaFrame, LiveMap, SnapshotFrame } from "../live";
+import type { ClaimedTile, DeltaFrame, LiveMap, SnapshotFrame } from "@veltrix/cairn-client";
 import { mercatorX, mercatorY } from "../map/mercator";
 
 /** Who holds a tile. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Backoff } from "../src/live";
+import { Backoff } from "../src/index.js";
 
 test("ceilings double up to the cap, and the jitter is full", () => {
   const ceilings: number[] = [];

@@ -78,6 +78,7 @@ export interface SnapshotFrame {
   type: "snapshot";
   hunt: string;
   seq: number;
+  regions: string[]; // as the watch had them, sorted
   maps: LiveMap[];
   standings?: Board[];
 }
