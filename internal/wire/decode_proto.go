@@ -143,6 +143,7 @@ func (d *protoDecoder) string(name string, required bool, bytesMax int) string {
 	switch {
 	case !utf8.Valid(b):
 		d.fail(FrameNotUTF8, name, "is not valid UTF-8")
+		return "" // a claim's id is said back in the error
 	case len(b) > bytesMax:
 		d.fail(FrameInvalidField, name, "has %d bytes; want at most %d", len(b), bytesMax)
 	case required && len(b) == 0:

@@ -174,6 +174,7 @@ func TestDecodeFrameProtoRefuses(t *testing.T) {
 		"wrong wire type":     {claim.text(4, "1").in(3), FrameInvalidField, "tile: has wire type 2; want a whole number", "7"},
 		"number for text":     {claim.uint(6, 1).in(3), FrameInvalidField, "answer: has wire type 0; want a string", "7"},
 		"fixed for text":      {append(claim, 6<<3|5, 1, 2, 3, 4).in(3), FrameInvalidField, "answer: has wire type 5", "7"},
+		"id not UTF-8":        {message(nil).text(1, "\xff").text(2, "oslo").in(3), FrameNotUTF8, "id: is not valid UTF-8", ""},
 		"not UTF-8":           {claim.text(6, "\xff").in(3), FrameNotUTF8, "answer: is not valid UTF-8", "7"},
 		"region not UTF-8":    {watch.text(2, "u4").text(2, "\xff").in(2), FrameNotUTF8, "regions[1]: is not valid UTF-8", ""},
 		"region no text":      {watch.uint(2, 4).in(2), FrameInvalidField, "regions: has wire type 0", ""},
@@ -218,7 +219,7 @@ func FuzzDecodeFrameProto(f *testing.F) {
 		got, err := DecodeFrameProto(b)
 		if err != nil {
 			var fe *FrameError
-			if !errors.As(err, &fe) || fe.Code == "" || !utf8.ValidString(err.Error()) || len(err.Error()) > 500 {
+			if !errors.As(err, &fe) || fe.Code == "" || !utf8.ValidString(err.Error()+fe.ID) || len(err.Error()) > 500 {
 				t.Fatalf("%x: error %q (%T) can't be shown", b, err, err)
 			}
 			return
