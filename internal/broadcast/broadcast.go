@@ -84,6 +84,8 @@ type Options struct {
 
 	Portable bool // do without readiness, also where there is it
 
+	oneByOne bool // do without io_uring, also where there is it: for tests
+
 	Now     func() time.Time      // nil means time.Now
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing

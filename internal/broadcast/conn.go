@@ -157,13 +157,13 @@ func (c *conn) say(code ws.StatusCode, reason, why string, cause error) {
 
 // hangUp closes the socket: the client is gone or must go.
 func (c *conn) hangUp(why string, cause error) {
-	c.nc.Close()
 	c.mu.Lock()
-	if c.bye == nil && !c.ended {
+	if c.bye == nil && !c.ended { // before the reader finds the socket closed, and says so
 		c.why, c.cause = why, cause
 	}
 	c.ended = true
 	c.mu.Unlock()
+	c.nc.Close()
 	c.kick() // whoever writes finds out by itself
 }
 

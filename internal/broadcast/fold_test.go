@@ -130,7 +130,7 @@ var cellsIn = []string{"u4xsu", "u4xsv", "u4xt0", "u4prm", "u4q0b", "u65j0", "9q
 // TestFoldEqualsState is the Broadcast Layer's promise: whoever folds the
 // frames knows what is true, whatever regions they watch, whenever they join,
 // and however often they lose their connection in the middle of anything.
-func TestFoldEqualsState(t *testing.T) { eachHalf(t, testFoldEqualsState) }
+func TestFoldEqualsState(t *testing.T) { eachWay(t, testFoldEqualsState) }
 
 func testFoldEqualsState(t *testing.T) {
 	seed := rand.Uint64()

@@ -33,7 +33,8 @@ const (
 
 // The connection halves, as eachHalf names them.
 const (
-	native   = "native" // of this system
+	native   = "native"     // of this system
+	oneByOne = "one by one" // the same, without batches of system calls
 	portable = "portable"
 )
 
@@ -42,6 +43,17 @@ const (
 func eachHalf(t *testing.T, test func(*testing.T)) {
 	t.Run(native, test)
 	t.Run(portable, test)
+}
+
+// eachWay is eachHalf for tests of how bytes are written.
+func eachWay(t *testing.T, test func(*testing.T)) {
+	eachHalf(t, test)
+	t.Run(oneByOne, test)
+}
+
+// isOf reports whether a test runs in a way of eachWay.
+func isOf(t testing.TB, way string) bool {
+	return strings.Contains(t.Name()+"/", "/"+strings.ReplaceAll(way, " ", "_")+"/")
 }
 
 // eachCodec runs a test with each connection half and each codec: clients
@@ -113,7 +125,7 @@ func newRigOn(t testing.TB, opts Options, wrap func(eventlog.Store) eventlog.Sto
 	}
 	opts.Now = func() time.Time { return cairn.Instant(r.now.Load()).Time() }
 	opts.Metrics = r.reg
-	opts.Portable = strings.HasSuffix(t.Name(), "/"+portable) || strings.Contains(t.Name(), "/"+portable+"/")
+	opts.Portable, opts.oneByOne = isOf(t, portable), isOf(t, oneByOne)
 	if strings.Contains(t.Name(), "/"+inProto+"/") {
 		r.codec = Proto
 	}

@@ -47,6 +47,9 @@ type loop struct {
 	buf      []byte
 	unread   []handle      // connections that may have more to read
 	pass     []*audience   // being delivered to, the first one first
+	uring    *uring        // used with mu held; nil where there is none
+	turns    []turn        // of deliver
+	over     []*audience   // of deliver
 	freshest cairn.Instant // at of the newest claim in the pass; 0 if none
 
 	mu        sync.Mutex // guards what follows
@@ -104,6 +107,11 @@ func newLoop(h *Hub) (*loop, error) {
 		l.close()
 		return nil, fmt.Errorf("broadcast: epoll: %w", err)
 	}
+	if !h.opts.oneByOne {
+		if l.uring, err = newUring(); err != nil {
+			h.opts.Log.Info("broadcast: deliveries are written one by one", "err", err)
+		}
+	}
 	l.poll = func(uintptr) bool {
 		l.n = epollWait(l.epfd, &l.events)
 		return l.n != 0
@@ -113,6 +121,9 @@ func newLoop(h *Hub) (*loop, error) {
 
 // close gives back the loop's own descriptors, after run has ended.
 func (l *loop) close() {
+	if l.uring != nil {
+		l.uring.close()
+	}
 	l.file.Close()
 	unix.Close(l.bell)
 }

@@ -98,14 +98,21 @@ func (s *session) control(op ws.OpCode, p []byte) error {
 	return nil
 }
 
+// closeCodeMax is the highest close code that there is: RFC 6455, 7.4.2.
+const closeCodeMax = 4999
+
 // closed answers the client's close frame.
 func (s *session) closed(p []byte) error {
 	code := ws.StatusNormalClosure
 	if len(p) > 0 {
 		var reason string
 		code, reason = ws.ParseCloseFrameData(p)
-		if err := ws.CheckCloseFrameData(code, reason); err != nil || len(p) == 1 {
-			return s.protocol(ws.ErrProtocolStatusCodeUnknown)
+		err := ws.CheckCloseFrameData(code, reason)
+		if err == nil && code > closeCodeMax {
+			err = ws.ErrProtocolStatusCodeUnknown
+		}
+		if err != nil {
+			return s.protocol(err)
 		}
 	}
 	s.out.say(code, "", endClient, nil)

@@ -45,7 +45,7 @@ func (r *rig) bigMap() *cairn.Map {
 
 // TestSlowReaderIsSkipped: a client that stops reading holds up nobody and
 // nothing is kept for it; when it reads again it is told what is, not what was.
-func TestSlowReaderIsSkipped(t *testing.T) { eachHalf(t, testSlowReaderIsSkipped) }
+func TestSlowReaderIsSkipped(t *testing.T) { eachWay(t, testSlowReaderIsSkipped) }
 
 func testSlowReaderIsSkipped(t *testing.T) {
 	r := newRig(t, Options{CatchUp: 3, StuckFor: time.Minute})
@@ -116,7 +116,7 @@ func testSlowReaderIsSkipped(t *testing.T) {
 
 // TestStuckReaderIsClosed: a client that takes no byte is closed with a code
 // that says why, and one that is stuck for ever is hung up on.
-func TestStuckReaderIsClosed(t *testing.T) { eachHalf(t, testStuckReaderIsClosed) }
+func TestStuckReaderIsClosed(t *testing.T) { eachWay(t, testStuckReaderIsClosed) }
 
 func testStuckReaderIsClosed(t *testing.T) {
 	r := newRig(t, Options{StuckFor: 400 * time.Millisecond})
