@@ -17,10 +17,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
-	"github.com/veltrix/cairn"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/veltrix/cairn"
 )
 
 // Options tunes a Crowd. Targets and Dialect are required.
@@ -84,11 +86,13 @@ type part interface {
 	close() error
 }
 
-// A Crowd is connections that watch. Its methods are for one goroutine, but for
-// Grow, which others may be called during.
+// A Crowd is connections that watch. Its methods may be called concurrently,
+// but Open and Close with no other.
 type Crowd struct {
 	opts  Options
 	parts *parts
+
+	growing sync.Mutex // held while connections are dealt out
 }
 
 // Open returns a crowd without connections.
@@ -97,7 +101,7 @@ func Open(ctx context.Context, opts Options) (*Crowd, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Crowd{opts, &parts{}}
+	c := &Crowd{opts: opts, parts: &parts{}}
 	if opts.Worker == nil {
 		err = c.parts.add(ctx, opts, 0)
 	} else {
@@ -124,16 +128,10 @@ func (c *Crowd) need(ctx context.Context, n int) error {
 // when it knows what it watches. What is refused, cut or lost meanwhile tries
 // again. An error that is not ctx's means that this crowd can't have so many.
 func (c *Crowd) Grow(ctx context.Context, n int, perSecond float64) error {
-	total := c.parts.size() + n
-	if c.opts.Worker == nil && total > c.opts.PerProcess {
-		return fmt.Errorf("crowd: %d connections are too many for one process, which may have %d; set Worker", total, c.opts.PerProcess)
+	shares, err := c.deal(ctx, n)
+	if err != nil {
+		return err
 	}
-	if c.opts.Worker != nil {
-		if err := c.need(ctx, (total+c.opts.PerProcess-1)/c.opts.PerProcess); err != nil {
-			return err
-		}
-	}
-	shares := c.parts.deal(n)
 	grows, ctx := errgroup.WithContext(ctx)
 	for p, share := range shares {
 		if share > 0 {
@@ -141,6 +139,21 @@ func (c *Crowd) Grow(ctx context.Context, n int, perSecond float64) error {
 		}
 	}
 	return grows.Wait()
+}
+
+// deal gives n connections to parts, and starts workers for them if need be.
+func (c *Crowd) deal(ctx context.Context, n int) (map[part]int, error) {
+	c.growing.Lock()
+	defer c.growing.Unlock()
+	total, most := c.parts.size()+n, c.opts.PerProcess
+	if c.opts.Worker == nil {
+		if total > most {
+			return nil, fmt.Errorf("crowd: %d connections are too many for one process, which may have %d; want Options.Worker", total, most)
+		}
+	} else if err := c.need(ctx, (total+most-1)/most); err != nil {
+		return nil, err
+	}
+	return c.parts.deal(n), nil
 }
 
 // Stall has n connections stop reading, those with a small buffer first, and
@@ -195,6 +208,26 @@ func (c *Crowd) Window(context.Context) (*Stats, error) {
 	}
 	return sum, nil
 }
+
+// Settle waits until all who are ready and read know the same, or ctx ends, and
+// returns what Window does.
+func (c *Crowd) Settle(ctx context.Context) (*Stats, error) {
+	sum, err := c.Window(ctx)
+	for err == nil && sum.Behind() > 0 {
+		select {
+		case <-ctx.Done():
+			return sum, nil
+		case <-time.After(settleEvery):
+		}
+		var s *Stats
+		if s, err = c.Window(ctx); err == nil {
+			sum.Add(s)
+		}
+	}
+	return sum, err
+}
+
+const settleEvery = 20 * time.Millisecond
 
 // Pids returns the process ids of the workers; none if this process carries
 // all.

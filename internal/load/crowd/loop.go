@@ -322,6 +322,9 @@ func (l *loop) lost(c handle, err error) {
 
 // retry hangs up and connects again later.
 func (l *loop) retry(c handle, m *member, d time.Duration) {
+	if m.phase == phaseLive && !m.is(flagStalled) {
+		l.stats.Lost++
+	}
 	l.drop(c, m, false)
 	if m.is(flagStalled) {
 		m.phase = phaseAway

@@ -88,7 +88,8 @@ type Stats struct {
 
 	// What happened.
 	Opened     int64            `json:"opened"`     // handshakes done
-	Reconnects int64            `json:"reconnects"` // of them by those who had been connected before
+	Lost       int64            `json:"lost"`       // connections that ended by themselves, those of who stalled aside
+	Reconnects int64            `json:"reconnects"` // handshakes done by those who had been connected before
 	Resumed    int64            `json:"resumed"`    // came back and were told what they missed
 	Restarted  int64            `json:"restarted"`  // came back and got a snapshot instead
 	Refused    int64            `json:"refused"`    // handshakes answered by 503, and tried again after Retry-After
@@ -123,6 +124,7 @@ func (s *Stats) merge(o *Stats) {
 	s.Ready += o.Ready
 	s.Stalled += o.Stalled
 	s.Opened += o.Opened
+	s.Lost += o.Lost
 	s.Reconnects += o.Reconnects
 	s.Resumed += o.Resumed
 	s.Restarted += o.Restarted
