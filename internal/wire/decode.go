@@ -154,7 +154,7 @@ func (x *failure) of(f ClientFrame) error {
 	if x.err == nil {
 		return nil
 	}
-	if claim, ok := f.(*ClaimFrame); ok && len(claim.ID) <= FrameIDBytesMax && utf8.ValidString(claim.ID) {
+	if claim, ok := f.(*ClaimFrame); ok && len(claim.ID) <= FrameIDBytesMax {
 		x.err.ID = claim.ID
 	}
 	return x.err
