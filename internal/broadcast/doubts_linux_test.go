@@ -156,6 +156,62 @@ func TestManyBuffersStalled(t *testing.T) {
 	})
 }
 
+// news gives a view a batch of one frame, by hand.
+func news(v *view, text string) {
+	head := v.head.Load()
+	f := newFrame(v.codec, kindDelta, head.seq+1, append(room(len(text)), text...))
+	v.head.Store(&batch{life: head.life, n: head.n + 1, prev: head.seq, seq: head.seq + 1, frames: []*frame{f}})
+}
+
+// TestNewsOfTwoHunts: one pass has news for a client of two hunts, and its
+// socket takes no more than a part of the first.
+func TestNewsOfTwoHunts(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		x := newBenchHub(t, 1, 4)
+		x.life.state.hunts.Apply(changeCreate("bergen"))
+		x.opts.oneByOne = alone
+		l := newLoopIn(t, x.Hub)
+		c, fd := adoptPair(t, l, nil)
+		l.turn()
+		c.greeted()
+		c.watched(watchText(false, "u4"))
+		c.watched(strings.Replace(watchText(false, "u4"), string(huntID), "bergen", 1))
+		l.catchUp(c)
+		if got := string(drainFD(t, fd)); strings.Count(got, `"snapshot"`) != 2 {
+			t.Fatalf("got %s; want two snapshots", got)
+		}
+		var want []string
+		var views []*view
+		for _, v := range x.views {
+			want = append(want, strings.Repeat(string(v.hunt[:1]), 1<<20))
+			news(v, want[len(want)-1])
+			views = append(views, v)
+		}
+		l.sweep(views, 0)
+		for l.takeUp() {
+			l.deliver()
+		}
+		var got []byte
+		for range 1000 {
+			got = append(got, drainFD(t, fd)...)
+			l.turn()
+		}
+		for r := bytes.NewReader(got); r.Len() > 0; {
+			h, err := readHeard(r)
+			if err != nil {
+				t.Fatalf("oneByOne %t: %d bytes: %v", alone, len(got), err)
+			}
+			if len(want) == 0 || string(h.payload) != want[0] {
+				t.Fatalf("oneByOne %t: got a frame of %d bytes that is none of what was sent", alone, len(h.payload))
+			}
+			want = want[1:]
+		}
+		if len(want) > 0 {
+			t.Errorf("oneByOne %t: %d frames did not come", alone, len(want))
+		}
+	}
+}
+
 // TestWatchChangesDuringCatchUp: a client that changes its mind while what it
 // wanted first is put together gets what it wants now, though the number of the
 // audience, which nobody else is in, goes from the one view to the other.

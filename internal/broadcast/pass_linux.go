@@ -119,8 +119,12 @@ func (l *loop) nextTurns() (over []*audience) {
 			continue
 		}
 		slot, r, s := l.spotOf(a, a.members[a.next])
+		if r.flags&flagTurn != 0 {
+			break // of another hunt: whether its socket has room for this one too is not known yet
+		}
 		a.next++
 		if c := (handle{l, slot, r.gen}); l.isDue(c, r, s, a.head) {
+			r.flags |= flagTurn
 			l.turns = append(l.turns, turn{handle: c, r: r, s: s, a: a})
 		}
 	}
@@ -149,6 +153,7 @@ func (l *loop) toldAll() (frames, bytes int) {
 	var last *audience
 	for i := range l.turns {
 		t := &l.turns[i]
+		t.r.flags &^= flagTurn
 		if !t.sent {
 			continue
 		}

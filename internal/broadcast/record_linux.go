@@ -47,6 +47,7 @@ const (
 	flagBye                 // it was told goodbye, or is told as soon as its socket takes it
 	flagGone                // the goodbye is written
 	flagEnded               // its socket is shut down
+	flagTurn                // it stands in loop.turns
 )
 
 // endReasons are why connections end, as a record numbers them.
