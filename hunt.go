@@ -238,7 +238,7 @@ func (s State) CanBecome(t State) bool {
 }
 
 // A Change is one act of an operator, a record of the control log. Exactly
-// one of Create, State, Shards, Knob and Key is set.
+// one of Create, State, Shards, TilesPerMap, Knob and Key is set.
 type Change struct {
 	Who  string  `json:"who"` // who asked for it
 	When Instant `json:"when"`
@@ -248,6 +248,8 @@ type Change struct {
 	State  State  `json:"state,omitempty"`  // its new state
 	Shards int    `json:"shards,omitempty"` // shards of its next maps
 
+	TilesPerMap int `json:"tiles_per_map,omitempty"` // tiles of its next maps
+
 	Knob  string `json:"knob,omitempty"` // a live setting by name, such as "sweep"
 	Value string `json:"value,omitempty"`
 
@@ -256,7 +258,7 @@ type Change struct {
 
 // acts counts what c changes.
 func (c Change) acts() (n int) {
-	for _, set := range [...]bool{c.Create != nil, c.State != "", c.Shards != 0, c.Knob != "", c.Key != ""} {
+	for _, set := range [...]bool{c.Create != nil, c.State != "", c.Shards != 0, c.TilesPerMap != 0, c.Knob != "", c.Key != ""} {
 		if set {
 			n++
 		}
@@ -309,6 +311,9 @@ func (hs *Hunts) Apply(c Change) {
 	if c.Shards != 0 {
 		h.Shards = c.Shards
 	}
+	if c.TilesPerMap != 0 {
+		h.TilesPerMap = c.TilesPerMap
+	}
 	h.Changed, h.By = c.When, c.Who
 	hs.byID[c.Hunt] = &h
 }
@@ -328,7 +333,7 @@ var (
 // ErrHuntUnknown, or FieldErrors.
 func (hs *Hunts) Check(c Change) error {
 	if n := c.acts(); n != 1 {
-		return &FieldError{"change", fmt.Sprintf("sets %d of create, state, shards, knob and key; want exactly one", n)}
+		return &FieldError{"change", fmt.Sprintf("sets %d of create, state, shards, tiles_per_map, knob and key; want exactly one", n)}
 	}
 	if c.Knob != "" || c.Key != "" {
 		return nil
@@ -351,6 +356,9 @@ func (hs *Hunts) Check(c Change) error {
 	}
 	if c.Shards < 0 || c.Shards > ShardsMax {
 		return &FieldError{"shards", fmt.Sprintf("is %d; want 1 to %d", c.Shards, ShardsMax)}
+	}
+	if c.TilesPerMap < 0 || c.TilesPerMap > TilesPerMapMax {
+		return &FieldError{"tiles_per_map", fmt.Sprintf("is %d; want 1 to %d", c.TilesPerMap, TilesPerMapMax)}
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 type huntCmd struct {
 	Create huntCreateCmd `cmd:"" help:"Create a hunt from a file and start it."`
 	List   huntListCmd   `cmd:"" help:"List the hunts and their states."`
-	Set    huntSetCmd    `cmd:"" help:"Change the shards of a hunt's next maps."`
+	Set    huntSetCmd    `cmd:"" help:"Change the shards or the tiles of a hunt's next maps."`
 	Pause  huntPauseCmd  `cmd:"" help:"Stop emitting maps and taking claims, until resumed."`
 	Resume huntResumeCmd `cmd:"" help:"Go on with a paused hunt, or start a draft."`
 	End    huntEndCmd    `cmd:"" help:"End a hunt, at once and for ever."`
@@ -43,7 +43,8 @@ type huntListCmd struct{ operatorAPI }
 type huntSetCmd struct {
 	operatorAPI
 	Hunt   string `arg:"" help:"Its name."`
-	Shards int    `help:"Shards of its next maps." required:""`
+	Shards int    `help:"Shards of its next maps."`
+	Tiles  int    `name:"tiles-per-map" help:"Tiles of its next maps."`
 }
 
 type huntNamed struct {
@@ -92,7 +93,17 @@ func (c huntListCmd) Run(p *program) error {
 }
 
 func (c huntSetCmd) Run(p *program) error {
-	return c.patch(p, c.Hunt, map[string]any{"shards": c.Shards})
+	change := map[string]any{}
+	if c.Shards != 0 {
+		change["shards"] = c.Shards
+	}
+	if c.Tiles != 0 {
+		change["tiles_per_map"] = c.Tiles
+	}
+	if len(change) == 0 {
+		return usagef("hunt set: nothing is to change; want --shards N, --tiles-per-map N or both")
+	}
+	return c.patch(p, c.Hunt, change)
 }
 
 func (c huntPauseCmd) Run(p *program) error  { return c.become(p, cairn.Paused) }
@@ -121,7 +132,7 @@ func (c operatorAPI) show(p *program, body []byte) error {
 	if err := json.Unmarshal(body, &h); err != nil {
 		return fmt.Errorf("answer of %s: %w", c.Admin, err)
 	}
-	fmt.Fprintf(p.stdout, "%s is %s, %d shards\n", h.Name, h.State, h.Shards)
+	fmt.Fprintf(p.stdout, "%s is %s, %d shards, %d tiles a map\n", h.Name, h.State, h.Shards, h.TilesPerMap)
 	return nil
 }
 

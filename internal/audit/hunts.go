@@ -29,6 +29,9 @@ func (f *controlFold) apply(r *eventlog.Record) {
 		return
 	}
 	f.v.hunts.Apply(c)
+	if h := f.v.hunts.Get(c.Hunt); h != nil {
+		f.v.tilesMost[c.Hunt] = max(f.v.tilesMost[c.Hunt], h.TilesPerMap)
+	}
 }
 
 type mapKey struct {
@@ -133,8 +136,8 @@ func (f *mapsFold) check(o eventlog.Offset, m *cairn.Map) {
 	if closes := opens.Add(time.Duration(h.Lifetime)); m.Opens != opens || m.Closes != closes {
 		bad("is open from %v to %v, want %v to %v", m.Opens, m.Closes, opens, closes)
 	}
-	if m.MapHeader.Tiles > h.TilesPerMap || m.Budget > h.Reward.Budget {
-		bad("has %d tiles and a budget of %d, want at most %d and %d", m.MapHeader.Tiles, m.Budget, h.TilesPerMap, h.Reward.Budget)
+	if most := f.v.tilesMost[m.Hunt]; m.MapHeader.Tiles > most || m.Budget > h.Reward.Budget {
+		bad("has %d tiles and a budget of %d, want at most %d and %d", m.MapHeader.Tiles, m.Budget, most, h.Reward.Budget)
 	}
 }
 

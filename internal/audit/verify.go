@@ -142,11 +142,12 @@ type verifier struct {
 	}
 
 	// Written before claims are read, and only read then.
-	hunts   cairn.Hunts
-	maps    map[mapKey]*mapState
-	oldest  map[cairn.HuntID]cairn.Tick    // of the maps that are held
-	began   map[cairn.HuntID]cairn.Instant // when a hunt's first map opened, where that is held
-	mapsLog *reader                        // nil if there is no maps log
+	hunts     cairn.Hunts
+	tilesMost map[cairn.HuntID]int // that a map of a hunt may ever have had
+	maps      map[mapKey]*mapState
+	oldest    map[cairn.HuntID]cairn.Tick    // of the maps that are held
+	began     map[cairn.HuntID]cairn.Instant // when a hunt's first map opened, where that is held
+	mapsLog   *reader                        // nil if there is no maps log
 
 	mu     sync.Mutex
 	claims map[cairn.HuntID]cairn.Micro   // Σ of the claims that hold their tile
@@ -160,17 +161,18 @@ type verifier struct {
 
 func newVerifier(store eventlog.Store, opts Options, rolled []rollback, earlier Progress) *verifier {
 	return &verifier{
-		store:   store,
-		opts:    opts,
-		rolled:  rolled,
-		earlier: earlier,
-		readers: map[eventlog.Name]*reader{},
-		maps:    map[mapKey]*mapState{},
-		oldest:  map[cairn.HuntID]cairn.Tick{},
-		began:   map[cairn.HuntID]cairn.Instant{},
-		claims:  map[cairn.HuntID]cairn.Micro{},
-		strays:  map[cairn.TileRef]cairn.Place{},
-		boards:  map[cairn.HuntID][]*boardCheck{},
+		store:     store,
+		opts:      opts,
+		rolled:    rolled,
+		earlier:   earlier,
+		readers:   map[eventlog.Name]*reader{},
+		maps:      map[mapKey]*mapState{},
+		oldest:    map[cairn.HuntID]cairn.Tick{},
+		tilesMost: map[cairn.HuntID]int{},
+		began:     map[cairn.HuntID]cairn.Instant{},
+		claims:    map[cairn.HuntID]cairn.Micro{},
+		strays:    map[cairn.TileRef]cairn.Place{},
+		boards:    map[cairn.HuntID][]*boardCheck{},
 	}
 }
 

@@ -73,7 +73,7 @@ type Options struct {
 	Ring         int           // deltas kept a region for those who resume, and sweeps that an unwatched region is kept; 0 means 256
 	RingBytes    int           // bytes of them kept a region, the newest aside; 0 means 4 MiB
 	CatchUp      int           // batches that a connection may be behind before it skips to a snapshot; 0 means 20
-	PrecisionMax int           // longest geohash of a region; 0 means 8
+	PrecisionMax int           // longest geohash of a region, until the knob "precision" says otherwise; 0 means 8
 	StandingRows int           // rows of a board in a standings frame; 0 means 20
 
 	HelloWithin time.Duration // for a client's first message; 0 means 10s
@@ -135,13 +135,14 @@ type Hub struct {
 	calm       chan struct{} // holds a token when all may have been delivered
 	encoding   chan struct{} // held by those who encode a snapshot
 
-	catalog  atomic.Pointer[catalog] // what is asked for most, without a lock
-	knob     atomic.Int64            // the period that an operator set; 0 while none did
-	joined   atomic.Uint64           // deals clients out over the deliverers and loops
-	loops    atomic.Pointer[loops]   // nil where there is no readiness to go by
-	draining atomic.Bool
-	open     atomic.Int64   // WebSockets
-	serving  sync.WaitGroup // clients
+	catalog   atomic.Pointer[catalog] // what is asked for most, without a lock
+	knob      atomic.Int64            // the period that an operator set; 0 while none did
+	precision atomic.Int32            // likewise, the longest geohash of a region
+	joined    atomic.Uint64           // deals clients out over the deliverers and loops
+	loops     atomic.Pointer[loops]   // nil where there is no readiness to go by
+	draining  atomic.Bool
+	open      atomic.Int64   // WebSockets
+	serving   sync.WaitGroup // clients
 
 	mu      sync.RWMutex // guards what follows
 	stopped bool         // Run has ended: nobody is taken any more
@@ -217,6 +218,22 @@ func (h *Hub) period() time.Duration {
 		return time.Duration(d)
 	}
 	return h.opts.Sweep
+}
+
+// precisionKnob is the name of the live setting of the longest geohash that a
+// region may have, and precisionMost its highest value.
+const (
+	precisionKnob = "precision"
+	precisionMost = 8
+)
+
+// precisionMax is the longest geohash that a region may have from now on. Who
+// watches a finer one already goes on.
+func (h *Hub) precisionMax() int {
+	if n := h.precision.Load(); n != 0 {
+		return int(n)
+	}
+	return h.opts.PrecisionMax
 }
 
 // Ready returns nil once the hub has read the logs up to where their heads were

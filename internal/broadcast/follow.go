@@ -236,28 +236,40 @@ func (t *tail) change(body []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t.life.state.hunts.Apply(c)
-	if c.Knob == sweepKnob {
-		h.turn(c.Value)
-	}
+	h.turn(c.Knob, c.Value)
 	if h.life == t.life {
 		h.publish()
 	}
 	return nil
 }
 
-// turn sets the sweep's period. A value that makes no sense is left alone:
-// whoever wrote it was told when the act was checked, or is told by the log.
-func (h *Hub) turn(value string) {
-	d, err := time.ParseDuration(value)
-	if err != nil || d < sweepMin || d > sweepMax {
-		h.opts.Log.Warn("broadcast: knob left alone", "knob", sweepKnob, "value", value, "want", fmt.Sprintf("%v to %v", sweepMin, sweepMax))
+// turn sets a live setting, if knob is one of the hub's. A value that makes no
+// sense is left alone: whoever wrote it was told when the act was checked, or is
+// told by the log.
+func (h *Hub) turn(knob, value string) {
+	want := ""
+	switch knob {
+	case sweepKnob:
+		d, err := time.ParseDuration(value)
+		if err == nil && d >= sweepMin && d <= sweepMax {
+			h.knob.Store(int64(d))
+			select {
+			case h.hurry <- struct{}{}:
+			default:
+			}
+			return
+		}
+		want = fmt.Sprintf("%v to %v", sweepMin, sweepMax)
+	case precisionKnob:
+		if n, err := strconv.Atoi(value); err == nil && n >= 1 && n <= precisionMost {
+			h.precision.Store(int32(n))
+			return
+		}
+		want = fmt.Sprintf("1 to %d", precisionMost)
+	default:
 		return
 	}
-	h.knob.Store(int64(d))
-	select {
-	case h.hurry <- struct{}{}:
-	default:
-	}
+	h.opts.Log.Warn("broadcast: knob left alone", "knob", knob, "value", value, "want", want)
 }
 
 func (t *tail) mapRecord(body []byte) error {

@@ -62,9 +62,10 @@ func (h *Hub) acquire(in Interest) (*view, error) {
 	if len(in.Regions) > wire.WatchRegionsMax {
 		return nil, &cairn.FieldError{Field: "regions", Msg: fmt.Sprintf("has %d items; want at most %d", len(in.Regions), wire.WatchRegionsMax)}
 	}
+	most := h.precisionMax()
 	for i, c := range in.Regions {
-		if p := c.Precision(); p > h.opts.PrecisionMax {
-			return nil, &cairn.FieldError{Field: fmt.Sprintf("regions[%d]", i), Msg: fmt.Sprintf("has %d characters; want at most %d", p, h.opts.PrecisionMax)}
+		if p := c.Precision(); p > most {
+			return nil, &cairn.FieldError{Field: fmt.Sprintf("regions[%d]", i), Msg: fmt.Sprintf("has %d characters; want at most %d", p, most)}
 		}
 	}
 	asked, cells := normal(in.Regions)

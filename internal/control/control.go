@@ -182,6 +182,16 @@ func (c *Control) Do(ctx context.Context, ch cairn.Change) (cairn.HuntStatus, er
 	return st, err
 }
 
+// Check reports what [Control.Do] would say of a change now, and records
+// nothing. Until it is recorded another may come between.
+func (c *Control) Check(ctx context.Context, ch cairn.Change) error {
+	if err := c.precheck(ctx, ch); err != nil {
+		return err
+	}
+	_, err := c.check(ch)
+	return err
+}
+
 func (c *Control) do(ctx context.Context, ch cairn.Change) (cairn.HuntStatus, error) {
 	if ch.When == 0 {
 		ch.When = cairn.InstantOf(c.opts.Now())
@@ -287,7 +297,8 @@ func (c *Control) check(ch cairn.Change) (same bool, err error) {
 		return c.hunts.Key == ch.Key, nil
 	}
 	h := c.hunts.Get(ch.Hunt)
-	return (ch.State == "" || ch.State == h.State) && (ch.Shards == 0 || ch.Shards == h.Shards), nil
+	return (ch.State == "" || ch.State == h.State) && (ch.Shards == 0 || ch.Shards == h.Shards) &&
+		(ch.TilesPerMap == 0 || ch.TilesPerMap == h.TilesPerMap), nil
 }
 
 // foldTo folds the log up to and with the record at to.

@@ -13,13 +13,13 @@ import (
 // precheck reports what is wrong with ch by itself, whatever the log holds.
 func (c *Control) precheck(ctx context.Context, ch cairn.Change) error {
 	set := 0
-	for _, is := range []bool{ch.Create != nil, ch.State != "", ch.Shards != 0, ch.Knob != "", ch.Key != ""} {
+	for _, is := range []bool{ch.Create != nil, ch.State != "", ch.Shards != 0, ch.TilesPerMap != 0, ch.Knob != "", ch.Key != ""} {
 		if is {
 			set++
 		}
 	}
 	if set != 1 {
-		return &cairn.FieldError{Field: "change", Msg: fmt.Sprintf("sets %d of create, state, shards, knob and key; want exactly one", set)}
+		return &cairn.FieldError{Field: "change", Msg: fmt.Sprintf("sets %d of create, state, shards, tiles_per_map, knob and key; want exactly one", set)}
 	}
 	shards := ch.Shards
 	if ch.Create != nil {
@@ -36,7 +36,22 @@ func (c *Control) precheck(ctx context.Context, ch cairn.Change) error {
 	if ch.Create != nil && c.opts.CheckHunt != nil {
 		return c.opts.CheckHunt(*ch.Create)
 	}
+	if ch.TilesPerMap != 0 {
+		return c.checkTiles(ch)
+	}
 	return nil
+}
+
+// checkTiles refuses more tiles than the hunt's region has room for. What a
+// region is never changes, so it is no matter how fresh the fold is.
+func (c *Control) checkTiles(ch cairn.Change) error {
+	h := c.Hunt(ch.Hunt)
+	if h == nil || c.opts.CheckHunt == nil || ch.TilesPerMap < 1 || ch.TilesPerMap > cairn.TilesPerMapMax {
+		return nil // for Check to say
+	}
+	next := h.Hunt
+	next.TilesPerMap = ch.TilesPerMap
+	return c.opts.CheckHunt(next)
 }
 
 // checkShards refuses more shards than there are logs: shards' logs are
@@ -68,6 +83,8 @@ func whatOf(ch cairn.Change) string {
 		return "state"
 	case ch.Shards != 0:
 		return "shards"
+	case ch.TilesPerMap != 0:
+		return "tiles_per_map"
 	case ch.Knob != "":
 		return "knob"
 	case ch.Key != "":

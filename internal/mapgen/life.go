@@ -38,7 +38,8 @@ type life struct {
 // A course is where the generator stands with one hunt.
 type course struct {
 	// Owned by step.
-	field  *Field
+	field  *Field // of as many tiles a map as stand beside it; nil before the first map
+	tiles  int
 	anchor eventlog.Offset // the oldest record that a takeover needs for it: see anchorAt
 	noted  cairn.Instant   // when its course was last written; 0 is never
 	dirty  bool            // a map was emitted since

@@ -107,15 +107,15 @@ func floorDiv(a, b cairn.Instant) cairn.Tick {
 
 func ceilDiv(a, b cairn.Instant) cairn.Tick { return -floorDiv(-a, b) }
 
-// courseOf returns the course of a hunt, with its field. A new one is written
-// before the hunt's first map. A hunt whose field can't be found, which nobody
+// courseOf returns the course of a hunt, with the field of as many tiles as its
+// maps have now. A new one is written before the hunt's first map. A hunt whose field can't be found, which nobody
 // should have let through, is taken for not live: c and err are nil, as for a
 // hunt that has ended meanwhile.
 func (l *life) courseOf(ctx context.Context, h *cairn.HuntStatus) (*course, error) {
 	l.mu.Lock()
 	c := l.courses[h.Name]
 	l.mu.Unlock()
-	if c != nil && c.field != nil {
+	if c != nil && c.field != nil && c.tiles == h.TilesPerMap {
 		return c, nil
 	}
 	f, err := NewField(h.Hunt)
@@ -140,7 +140,7 @@ func (l *life) courseOf(ctx context.Context, h *cairn.HuntStatus) (*course, erro
 			return nil, err
 		}
 	}
-	c.field = f
+	c.field, c.tiles = f, h.TilesPerMap
 	return c, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func (s *Server) routeAdmin(api huma.API) {
 	}, s.readHunt)
 	huma.Register(api, huma.Operation{
 		OperationID: "change-hunt", Method: http.MethodPatch, Path: "/admin/v1/hunts/{hunt}", Tags: []string{"hunts"}, Security: needsPlayer,
-		Summary: "Change a hunt's state or shards", MaxBodyBytes: bodyBytesMax, Errors: []int{400, 401, 403, 404, 413, 415, 503},
+		Summary: "Change a hunt's state, shards or tiles a map", MaxBodyBytes: bodyBytesMax, Errors: []int{400, 401, 403, 404, 413, 415, 503},
 		Middlewares: huma.Middlewares{jsonBody, operator},
 	}, s.changeHunt)
 	huma.Register(api, huma.Operation{
@@ -219,21 +220,26 @@ func (s *Server) createHunt(ctx context.Context, in *createInput) (*createdOutpu
 func (s *Server) record(ctx context.Context, c cairn.Change) (cairn.HuntStatus, *Problem) {
 	c.Who, _ = ctx.Value(operatorKey{}).(string)
 	st, err := s.rooms.Control.Do(ctx, c)
+	return st, s.refused(c, err)
+}
+
+// refused returns the problem that the error of a change is, or nil.
+func (s *Server) refused(c cairn.Change, err error) *Problem {
 	switch {
 	case err == nil:
-		return st, nil
+		return nil
 	case errors.Is(err, cairn.ErrHuntExists):
-		return st, problem(http.StatusConflict, codeHuntExists, "%s", err.Error())
+		return problem(http.StatusConflict, codeHuntExists, "%s", err.Error())
 	case errors.Is(err, cairn.ErrHuntUnknown):
-		return st, unknownHunt(c.Hunt)
+		return unknownHunt(c.Hunt)
 	}
 	if fields := fieldsOf("body", err); len(fields) > 0 {
-		return st, badFields(fields...)
+		return badFields(fields...)
 	}
 	if errors.Is(err, eventlog.ErrUnknown) || errors.Is(err, eventlog.ErrPushback) {
-		return st, problem(http.StatusServiceUnavailable, "", "it is not known whether the change was recorded: look, and try again").with("Retry-After", "1")
+		return problem(http.StatusServiceUnavailable, "", "it is not known whether the change was recorded: look, and try again").with("Retry-After", "1")
 	}
-	return st, s.failed("change", err)
+	return s.failed("change", err)
 }
 
 type adminHuntsOutput struct {
@@ -262,34 +268,41 @@ func (s *Server) readHunt(_ context.Context, in *huntPath) (*adminHuntOutput, er
 type changeInput struct {
 	Hunt cairn.HuntID `path:"hunt" doc:"The hunt's id."`
 	Body struct {
-		State  cairn.State `json:"state,omitempty" enum:"live,paused,ended"`
-		Shards *int        `json:"shards,omitempty" minimum:"1" maximum:"1024" doc:"Of the maps from the next one on."`
+		State       cairn.State `json:"state,omitempty" enum:"live,paused,ended"`
+		Shards      *int        `json:"shards,omitempty" minimum:"1" maximum:"1024" doc:"Of the maps from the next one on."`
+		TilesPerMap *int        `json:"tiles_per_map,omitempty" minimum:"1" maximum:"65536" doc:"Of the maps from the next one on."`
 	}
 }
 
+// changeHunt records a change each of what is to change. Nothing is recorded
+// if one of them can be seen to fail.
 func (s *Server) changeHunt(ctx context.Context, in *changeInput) (*adminHuntOutput, error) {
 	h := s.rooms.Control.Hunt(in.Hunt)
 	if h == nil {
 		return nil, unknownHunt(in.Hunt)
 	}
-	if in.Body.State == "" && in.Body.Shards == nil {
-		return nil, badFields(Field{In: "body", Field: "state", Message: "is missing; want state, shards or both"})
-	}
-	// A change is one thing. Of two, the one that can be seen to fail is
-	// looked at before the other is recorded.
-	if st := in.Body.State; st != "" && !h.State.CanBecome(st) {
-		return nil, badFields(Field{In: "body", Field: "state", Message: fmt.Sprintf("is %q, which a hunt that is %s can't become", st, h.State)})
-	}
-	out := *h
+	var changes []cairn.Change
 	if in.Body.Shards != nil {
-		var p *Problem
-		if out, p = s.record(ctx, cairn.Change{Hunt: in.Hunt, Shards: *in.Body.Shards}); p != nil {
+		changes = append(changes, cairn.Change{Hunt: in.Hunt, Shards: *in.Body.Shards})
+	}
+	if in.Body.TilesPerMap != nil {
+		changes = append(changes, cairn.Change{Hunt: in.Hunt, TilesPerMap: *in.Body.TilesPerMap})
+	}
+	if in.Body.State != "" {
+		changes = append(changes, cairn.Change{Hunt: in.Hunt, State: in.Body.State})
+	}
+	if len(changes) == 0 {
+		return nil, badFields(Field{In: "body", Field: "state", Message: "is missing; want at least one of state, shards and tiles_per_map"})
+	}
+	for _, c := range changes {
+		if p := s.refused(c, s.rooms.Control.Check(ctx, c)); p != nil {
 			return nil, p
 		}
 	}
-	if in.Body.State != "" {
+	out := *h
+	for _, c := range changes {
 		var p *Problem
-		if out, p = s.record(ctx, cairn.Change{Hunt: in.Hunt, State: in.Body.State}); p != nil {
+		if out, p = s.record(ctx, c); p != nil {
 			return nil, p
 		}
 	}
@@ -302,12 +315,14 @@ type knobsOutput struct {
 
 // knobs are the live settings, by name.
 type knobs struct {
-	Sweep string `json:"sweep" doc:"From one sweep of the Broadcast Layer to the next, 10ms to 5s." example:"50ms"`
+	Sweep     string `json:"sweep" doc:"From one sweep of the Broadcast Layer to the next, 10ms to 5s; empty is a process's own default." example:"50ms"`
+	Precision int    `json:"precision" minimum:"0" maximum:"8" doc:"The longest geohash of a region that clients may watch, 1 to 8; 0 is a process's own default. Who watches a finer one goes on." example:"6"`
 }
 
 type knobsInput struct {
 	Body struct {
-		Sweep string `json:"sweep" doc:"From one sweep of the Broadcast Layer to the next, 10ms to 5s." example:"50ms"`
+		Sweep     *string `json:"sweep,omitempty" doc:"From one sweep of the Broadcast Layer to the next, 10ms to 5s." example:"50ms"`
+		Precision *int    `json:"precision,omitempty" minimum:"1" maximum:"8" doc:"The longest geohash of a region that clients may watch." example:"6"`
 	}
 }
 
@@ -318,16 +333,30 @@ const (
 )
 
 func (s *Server) readKnobs(context.Context, *struct{}) (*knobsOutput, error) {
-	return &knobsOutput{knobs{Sweep: s.rooms.Control.Knob("sweep")}}, nil
+	k := knobs{Sweep: s.rooms.Control.Knob("sweep")}
+	k.Precision, _ = strconv.Atoi(s.rooms.Control.Knob("precision")) // "" while nobody set it
+	return &knobsOutput{k}, nil
 }
 
 func (s *Server) changeKnobs(ctx context.Context, in *knobsInput) (*knobsOutput, error) {
-	d, err := time.ParseDuration(in.Body.Sweep)
-	if err != nil || d < sweepMin || d > sweepMax {
-		return nil, badFields(Field{In: "body", Field: "sweep", Message: fmt.Sprintf("is %q; want a duration, %v to %v", cut(in.Body.Sweep, 40), sweepMin, sweepMax)})
+	var changes []cairn.Change
+	if text := in.Body.Sweep; text != nil {
+		d, err := time.ParseDuration(*text)
+		if err != nil || d < sweepMin || d > sweepMax {
+			return nil, badFields(Field{In: "body", Field: "sweep", Message: fmt.Sprintf("is %q; want a duration, %v to %v", cut(*text, 40), sweepMin, sweepMax)})
+		}
+		changes = append(changes, cairn.Change{Knob: "sweep", Value: d.String()})
 	}
-	if _, p := s.record(ctx, cairn.Change{Knob: "sweep", Value: d.String()}); p != nil {
-		return nil, p
+	if n := in.Body.Precision; n != nil {
+		changes = append(changes, cairn.Change{Knob: "precision", Value: strconv.Itoa(*n)})
+	}
+	if len(changes) == 0 {
+		return nil, badFields(Field{In: "body", Field: "sweep", Message: "is missing; want at least one of sweep and precision"})
+	}
+	for _, c := range changes {
+		if _, p := s.record(ctx, c); p != nil {
+			return nil, p
+		}
 	}
 	return s.readKnobs(ctx, nil)
 }

@@ -52,6 +52,7 @@ type Rewards interface {
 // Control records operators' acts: a *control.Control.
 type Control interface {
 	Do(ctx context.Context, c cairn.Change) (cairn.HuntStatus, error)
+	Check(ctx context.Context, c cairn.Change) error // what Do would say now
 	Hunts() []*cairn.HuntStatus
 	Hunt(id cairn.HuntID) *cairn.HuntStatus
 	Knob(name string) string
