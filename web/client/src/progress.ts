@@ -3,8 +3,8 @@ import type { DeltaFrame, SnapshotFrame, Watch } from "./frames.js";
 /** What a delta is to one who has got so far: see {@link Progress.delta}. */
 export type Fit = "news" | "known" | "early" | "gap";
 
-/** Names what a watch sees of its hunt: two watches with one key see the same. */
-export const watchKey = (regions: Iterable<string>, standings: boolean): string => `${[...new Set(regions)].sort().join()}${standings ? "+" : ""}`;
+/** Names what a watch sees of its hunt: two watches with one key see the same. The world ("") is a region, unlike none. */
+export const watchKey = (regions: Iterable<string>, standings: boolean): string => [...new Set(regions)].sort().map((region) => `${region},`).join("") + (standings ? "+" : "");
 
 /** Of geohash prefixes, those that lie in no other, sorted: deltas come for these. */
 export function outermost(regions: Iterable<string>): string[] {

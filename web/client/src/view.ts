@@ -142,7 +142,8 @@ export class HuntView extends Emitter<ViewEvents> {
     this.#progress.snapshot(frame);
     this.#maps = new Map();
     this.#boards = new Map((frame.standings ?? []).map((board) => [boardKey(board.window, board.region, board.hour), board]));
-    for (const map of frame.maps) {
+    // Without regions nothing tells that a map closed; and no tile of it is seen.
+    for (const map of frame.regions.length ? frame.maps : []) {
       this.#open(map);
       for (const claim of map.claimed ?? []) this.#claim(claim);
     }
