@@ -14,12 +14,17 @@ import (
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/load"
+	"github.com/veltrix/cairn/internal/load/crowd"
 )
 
 type loadCmd struct {
-	Target      string        `help:"Base URL of the public API." default:"http://127.0.0.1:8080"`
+	Target      []string      `help:"Base URLs of the public API: players use the first, WebSockets all of them in turn." default:"http://127.0.0.1:8080"`
 	Hunt        string        `help:"Hunt to play. Without it: the first that is live." placeholder:"NAME"`
-	Connections int           `help:"WebSockets that watch all of it." default:"10"`
+	Connections int           `help:"WebSockets that watch: up to a million, in as many processes as the limit of open files makes it." default:"10"`
+	ConnectRate float64       `help:"WebSockets to connect a second. Without it: as fast as it goes."`
+	Codec       string        `help:"What they speak: json or proto." default:"json"`
+	Regions     []string      `help:"Geohashes that they watch. Without it: the world." placeholder:"GEOHASH"`
+	Stalled     float64       `help:"Percent of them that stop reading once all are connected." placeholder:"PERCENT"`
 	Players     int           `help:"Players that claim." default:"200"`
 	Rate        float64       `help:"Attempts a second, all players together." default:"500"`
 	For         time.Duration `help:"For how long." default:"10s"`
@@ -28,8 +33,13 @@ type loadCmd struct {
 }
 
 func (l loadCmd) Run(p *program) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	opts := load.Options{
-		Target: l.Target, Hunt: cairn.HuntID(l.Hunt), Connections: l.Connections, Players: l.Players,
+		Targets: l.Target, Hunt: cairn.HuntID(l.Hunt), Connections: l.Connections, ConnectRate: l.ConnectRate, Codec: l.Codec,
+		Regions: l.Regions, Stalled: l.Stalled, Worker: []string{self, "load-worker"}, Players: l.Players,
 		Rate: l.Rate, For: l.For, Crowd: l.Crowd, Log: p.log,
 	}
 	var done func()
@@ -82,6 +92,12 @@ func (l loadCmd) progress(p *program) (show func(load.Progress), done func()) {
 }
 
 func describe(s load.Progress) string {
-	return fmt.Sprintf("%3.0fs of %v  %d answered, %d won, %d failed, p99 %.1f ms, %d sockets",
-		s.Elapsed.Seconds(), s.For, s.Attempts, s.Won, s.Failed, s.P99.Seconds()*1000, s.Connected)
+	return fmt.Sprintf("%3.0fs of %v  %d answered, %d won, %d failed, p99 %.1f ms, %d sockets, %d deliveries",
+		s.Elapsed.Seconds(), s.For, s.Attempts, s.Won, s.Failed, s.P99.Seconds()*1000, s.Connected, s.Deliveries)
 }
+
+// A loadWorkerCmd carries a part of the WebSockets of a load, which starts it
+// and ends it by closing its input.
+type loadWorkerCmd struct{}
+
+func (loadWorkerCmd) Run(p *program) error { return crowd.Work(os.Stdin, p.stdout) }

@@ -49,6 +49,8 @@ type cli struct {
 	Load    loadCmd    `cmd:"" help:"Load a running system with real clients, through its public API."`
 	Verify  verifyCmd  `cmd:"" help:"Fold the logs and the ledger and check every invariant, changing nothing."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	LoadWorker loadWorkerCmd `cmd:"" hidden:""`
 }
 
 // A usageError is a mistake of whoever typed the command: exit code 2.

@@ -13,11 +13,16 @@ import (
 	"github.com/veltrix/cairn"
 )
 
-// Options tunes Run. Target is required.
+// Options tunes Run. Targets are required.
 type Options struct {
-	Target      string        // base URL of the public API
+	Targets     []string      // base URLs of the public API: players use the first, WebSockets all in turn
 	Hunt        cairn.HuntID  // "" means the first that is live
 	Connections int           // WebSockets that watch
+	ConnectRate float64       // of them a second; 0 means as fast as it goes
+	Codec       string        // json or proto; "" means json
+	Regions     []string      // that they watch, as geohashes; none means the world
+	Stalled     float64       // percent of them that stop reading once all are connected
+	Worker      []string      // command line of a process that calls crowd.Work; nil has this one carry all WebSockets
 	Players     int           // who claim; 0 means 200
 	Rate        float64       // attempts a second, all players together; 0 sends none
 	For         time.Duration // how long; 0 means 10s
@@ -32,7 +37,8 @@ type Options struct {
 // A Progress is what a load has done so far.
 type Progress struct {
 	Elapsed, For time.Duration
-	Connected    int64 // sockets
+	Connected    int   // sockets
+	Deliveries   int64 // to them
 	Attempts     int64 // answered
 	Won          int64
 	Failed       int64 // answered by nobody
@@ -55,13 +61,32 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Codec == "" {
+		o.Codec = "json"
+	}
+	if len(o.Regions) == 0 {
+		o.Regions = []string{""}
+	}
 	var errs []error
+	if len(o.Targets) == 0 {
+		errs = append(errs, &cairn.FieldError{Field: "--target", Msg: "is missing; want a URL such as http://127.0.0.1:8080"})
+	}
+	for _, r := range o.Regions {
+		if _, err := cairn.ParseCell(r); err != nil {
+			errs = append(errs, &cairn.FieldError{Field: "--regions", Msg: err.Error()})
+		}
+	}
+	if o.Codec != "json" && o.Codec != "proto" {
+		errs = append(errs, &cairn.FieldError{Field: "--codec", Msg: fmt.Sprintf("is %q; want json or proto", o.Codec)})
+	}
 	check := func(field string, v, lo, hi float64) {
 		if !(v >= lo && v <= hi) {
 			errs = append(errs, &cairn.FieldError{Field: field, Msg: fmt.Sprintf("is %v; want %v to %v", v, lo, hi)})
 		}
 	}
 	check("--connections", float64(o.Connections), 0, 1e6)
+	check("--connect-rate", o.ConnectRate, 0, 1e6)
+	check("--stalled", o.Stalled, 0, 100)
 	check("--players", float64(o.Players), 1, 1e6)
 	check("--rate", o.Rate, 0, 1e6)
 	check("--crowd", float64(o.Crowd), 1, float64(o.Players))
@@ -79,7 +104,10 @@ type run struct {
 	players []player
 	tiles   *tileBag
 	stats   *stats
-	probe   *probe // decodes all that it is sent; nil without connections
+	probe   *probe   // decodes all that it is sent; nil without connections
+	sockets *sockets // the others
+
+	began atomic.Pointer[time.Time] // when the first attempt was due; nil before
 }
 
 // Run signs players in, connects sockets, and claims tiles at an even rate
@@ -92,7 +120,7 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := newClient(opts.Target, opts.InFlight)
+	c, err := newClient(opts.Targets[0], opts.InFlight)
 	if err != nil {
 		return nil, err
 	}
@@ -104,20 +132,22 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 	if err := r.signIn(ctx); err != nil {
 		return nil, err
 	}
-	sockets, hangUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer hangUp()
-	var watching sync.WaitGroup
-	if err := r.connect(ctx, sockets, &watching); err != nil {
-		hangUp()
-		watching.Wait()
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer end()
+	if err := r.connect(ctx, life, &background); err != nil {
 		return nil, err
 	}
+	defer r.sockets.close()
 	start := time.Now()
+	r.began.Store(&start)
 	r.drive(ctx)
 	took := time.Since(start)
 	r.linger(ctx)
-	hangUp()
-	watching.Wait()
+	if err := r.sockets.settle(ctx); err != nil {
+		return nil, err
+	}
 	return r.report(start, took), nil
 }
 
@@ -166,7 +196,6 @@ func (r *run) drive(ctx context.Context) {
 	defer cancel()
 	var background, flying sync.WaitGroup
 	background.Go(func() { r.followMaps(ctx) })
-	background.Go(func() { r.tell(ctx) })
 	defer background.Wait()
 	// Answers to what was sent count, also those that come after the end.
 	defer flying.Wait()
@@ -254,10 +283,13 @@ func (r *run) tell(ctx context.Context) {
 	if r.opts.Progress == nil {
 		return
 	}
-	start := time.Now()
 	for sleep(ctx, time.Second) {
 		p := r.stats.progress()
-		p.Elapsed, p.For = time.Since(start), r.opts.For
+		p.For = r.opts.For
+		if began := r.began.Load(); began != nil {
+			p.Elapsed = min(time.Since(*began), p.For)
+		}
+		p.Connected, p.Deliveries = r.sockets.progress()
 		r.opts.Progress(p)
 	}
 }

@@ -58,9 +58,9 @@ func (h *histogram) latency() Latency {
 type stats struct {
 	claim, delta, board *histogram
 
-	connected, dropped, gaps atomic.Int64
-	frames, bytes            atomic.Int64
-	starved, shed            atomic.Int64
+	dropped, gaps atomic.Int64 // of the probe
+	frames, bytes atomic.Int64
+	starved, shed atomic.Int64
 
 	mu       sync.Mutex
 	outcomes map[string]int64
@@ -101,7 +101,7 @@ func (s *stats) progress() Progress {
 	l := s.claim.latency()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := Progress{Connected: s.connected.Load(), Won: s.outcomes["won"], P99: time.Duration(l.P99 * float64(time.Millisecond))}
+	p := Progress{Won: s.outcomes["won"], P99: time.Duration(l.P99 * float64(time.Millisecond))}
 	for _, n := range s.outcomes {
 		p.Attempts += n
 	}
@@ -126,20 +126,21 @@ type Report struct {
 	Starved     int64            `json:"starved"` // attempts not sent: no open tile was left to try
 	Shed        int64            `json:"shed"`    // attempts not sent: too many waited for their answers
 
-	Claim     Latency `json:"claim"`     // from when an attempt was due to its answer
-	Delta     Latency `json:"delta"`     // from when a claim was due to the delta on a socket
-	Standings Latency `json:"standings"` // from when a claim was due to a board on a socket that reflects it
-	Unseen    int     `json:"unseen"`    // won claims that never reached the socket
-	Frames    int64   `json:"frames"`
-	Bytes     int64   `json:"bytes"`
-	Gaps      int64   `json:"gaps"`    // deltas that did not join the one before
-	Dropped   int64   `json:"dropped"` // sockets that ended by themselves
+	Claim     Latency  `json:"claim"`             // from when an attempt was due to its answer
+	Delta     Latency  `json:"delta"`             // from when a claim was due to the delta on a socket
+	Standings Latency  `json:"standings"`         // from when a claim was due to a board on a socket that reflects it
+	Unseen    int      `json:"unseen"`            // won claims that never reached the socket
+	Sockets   *Sockets `json:"sockets,omitempty"` // all but the first, which the lines above are from
+	Frames    int64    `json:"frames"`
+	Bytes     int64    `json:"bytes"`
+	Gaps      int64    `json:"gaps"`    // deltas that did not join the one before
+	Dropped   int64    `json:"dropped"` // sockets that ended by themselves
 }
 
 func (r *run) report(start time.Time, took time.Duration) *Report {
 	s := r.stats
 	rep := &Report{
-		Target: r.opts.Target, Hunt: r.hunt, Start: start.UTC(), Seconds: took.Seconds(),
+		Target: strings.Join(r.opts.Targets, ","), Hunt: r.hunt, Start: start.UTC(), Seconds: took.Seconds(),
 		Players: len(r.players), Connections: r.opts.Connections, Rate: r.opts.Rate,
 		Outcomes: s.outcomes, Errors: s.errors, Starved: s.starved.Load(), Shed: s.shed.Load(),
 		Claim: s.claim.latency(), Delta: s.delta.latency(), Standings: s.board.latency(),
@@ -149,12 +150,19 @@ func (r *run) report(start time.Time, took time.Duration) *Report {
 	if r.probe != nil {
 		rep.Unseen = r.probe.waiting()
 	}
+	if x := r.sockets.report(); x != nil {
+		rep.Sockets = x
+		rep.Frames += x.Deliveries
+		rep.Bytes += x.Bytes
+		rep.Gaps += x.Gaps
+		rep.Dropped += x.Lost
+	}
 	return rep
 }
 
 // Failed reports whether attempts failed, or sockets missed something.
 func (r *Report) Failed() bool {
-	return len(r.Errors) > 0 || r.Gaps > 0 || r.Unseen > 0 || r.Dropped > 0
+	return len(r.Errors) > 0 || r.Gaps > 0 || r.Unseen > 0 || r.Dropped > 0 || r.Sockets.faults()
 }
 
 // WriteText writes the report for a terminal.
@@ -175,13 +183,25 @@ func (r *Report) WriteText(out io.Writer) error {
 		fmt.Fprintf(w, "not sent\t%d\ttoo many waited for their answers\t\n", r.Shed)
 	}
 	fmt.Fprintf(w, "\n\tcount\tmean\tp50\tp90\tp99\tp99.9\tmax\t\n")
-	for _, l := range []struct {
+	rows := []struct {
 		name string
 		Latency
-	}{{"claim", r.Claim}, {"delta on a socket", r.Delta}, {"standings on a socket", r.Standings}} {
+	}{{"claim", r.Claim}, {"delta on a socket", r.Delta}, {"standings on a socket", r.Standings}}
+	if x := r.Sockets; x != nil {
+		for _, l := range []struct {
+			name string
+			Latency
+		}{{"claim to every socket", x.Delivery}, {"handshake", x.Connect}, {"first snapshot", x.Join}} {
+			rows = append(rows, l)
+		}
+	}
+	for _, l := range rows {
 		if l.Count > 0 {
 			fmt.Fprintf(w, "%s\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\tms\n", l.name, l.Count, l.Mean, l.P50, l.P90, l.P99, l.P999, l.Max)
 		}
+	}
+	if r.Sockets != nil {
+		r.Sockets.writeText(w)
 	}
 	if r.Connections > 0 {
 		fmt.Fprintf(w, "\nframes\t%d\t%.1f MB\t\n", r.Frames, float64(r.Bytes)/1e6)

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,46 +16,45 @@ import (
 	"github.com/veltrix/cairn"
 )
 
-// connect opens the sockets, all of which watch the whole hunt and its
-// standings. The first is the probe: it looks into every frame.
-func (r *run) connect(ctx, life context.Context, wg *sync.WaitGroup) error {
+// connect opens the sockets. The first is the probe: it watches the whole hunt
+// and its standings, and looks into every frame. The others are a crowd.
+// background ends with life.
+func (r *run) connect(ctx, life context.Context, background *sync.WaitGroup) error {
+	var err error
+	if r.sockets, err = openSockets(ctx, &r.opts, r.hunt); err != nil {
+		return fmt.Errorf("connecting sockets: %w", err)
+	}
+	background.Go(func() { r.tell(life) })
 	if r.opts.Connections == 0 {
 		return nil
 	}
 	r.probe = newProbe(r.stats)
-	err := parallel(ctx, r.opts.Connections, 64, func(ctx context.Context, i int) error {
-		s, err := r.dial(ctx)
-		if err != nil {
-			return err
-		}
-		if i == 0 {
-			s.probe = r.probe
-		}
-		r.stats.connected.Add(1)
-		stop := context.AfterFunc(life, func() { s.conn.Close() })
-		wg.Go(func() {
-			defer stop()
-			defer s.conn.Close()
-			if err := s.read(); life.Err() == nil {
-				r.stats.dropped.Add(1)
-				r.opts.Log.Debug("socket ended", "err", err)
-			}
-			r.stats.connected.Add(-1)
-		})
-		return nil
-	})
+	s, err := r.dial(ctx)
 	if err != nil {
-		return fmt.Errorf("connecting sockets: %w", err)
+		return errors.Join(fmt.Errorf("connecting sockets: %w", err), r.sockets.close())
+	}
+	s.probe = r.probe
+	stop := context.AfterFunc(life, func() { s.conn.Close() })
+	background.Go(func() {
+		defer stop()
+		defer s.conn.Close()
+		if err := s.read(); life.Err() == nil {
+			r.stats.dropped.Add(1)
+			r.opts.Log.Debug("socket ended", "err", err)
+		}
+	})
+	if err := r.sockets.grow(ctx, r.opts.Connections-1); err != nil {
+		return errors.Join(fmt.Errorf("connecting sockets: %w", err), r.sockets.close())
 	}
 	return nil
 }
 
-// A socket is one connection to /v1/live.
+// A socket is the probe's connection to /v1/live.
 type socket struct {
 	conn  net.Conn
 	in    *wsutil.Reader
 	stats *stats
-	probe *probe // nil for all but the first
+	probe *probe
 	seq   map[cairn.Cell]uint64
 }
 
@@ -136,12 +136,8 @@ type liveFrame struct {
 	} `json:"claimed"`
 }
 
-// take looks into one frame. Only the probe pays for decoding all of it; the
-// others would take the machine's time from what they measure.
+// take looks into one frame.
 func (s *socket) take(b []byte) error {
-	if s.probe == nil {
-		return nil
-	}
 	now := time.Now()
 	var f liveFrame
 	if err := json.Unmarshal(b, &f); err != nil {

@@ -202,7 +202,7 @@ func (c *Crowd) Window(context.Context) (*Stats, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	sum := newStats()
+	sum := NewStats()
 	for _, s := range read {
 		sum.merge(s)
 	}

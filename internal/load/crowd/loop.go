@@ -71,7 +71,7 @@ func newLoop(opts Options) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{opts: opts, start: time.Now(), table: newTable(t, regions), tongue: t, stats: newStats(), window: time.Now(), todo: []func(){}}
+	l := &loop{opts: opts, start: time.Now(), table: newTable(t, regions), tongue: t, stats: NewStats(), window: time.Now(), todo: []func(){}}
 	l.hearing = newHearing()
 	for _, s := range opts.Targets {
 		tg, err := l.hearing.newTarget(l, s)
@@ -243,7 +243,7 @@ func (l *loop) read() (s *Stats, err error) {
 		now := time.Now()
 		s = l.stats
 		s.Seconds = now.Sub(l.window).Seconds()
-		l.stats, l.window = newStats(), now
+		l.stats, l.window = NewStats(), now
 		s.Connections, s.Connected, s.Ready, s.Stalled = int(l.members), l.live, l.ready, l.stalled
 		s.States = l.states()
 	})

@@ -155,7 +155,7 @@ func open(t testing.TB, o Options) *tester {
 			t.Error(err)
 		}
 	})
-	return &tester{c, t, newStats()}
+	return &tester{c, t, NewStats()}
 }
 
 func (c *tester) grow(n int) {

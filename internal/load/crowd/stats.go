@@ -109,7 +109,8 @@ type Stats struct {
 	Join    Histogram `json:"join"`    // from connect until ready
 }
 
-func newStats() *Stats {
+// NewStats returns the figures of a crowd that saw nothing.
+func NewStats() *Stats {
 	return &Stats{
 		States: map[string]int{}, Wrong: map[string]int64{}, Closes: map[int]int64{}, Errors: map[string]int64{},
 		Latency: newHistogram(), Connect: newHistogram(), Join: newHistogram(),
