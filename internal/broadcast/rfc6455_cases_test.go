@@ -13,6 +13,11 @@ import (
 
 const bytesMax = wire.FrameBytesMax
 
+// rfcGroups are the cases.
+var rfcGroups = []func(speech) []rfcCase{
+	framing, pings, reservedBits, reservedOpcodes, fragmentation, utf8Handling, closeHandling, closeCodes, limits,
+}
+
 var (
 	broken  = []uint16{1002}
 	notUTF8 = []uint16{1007}

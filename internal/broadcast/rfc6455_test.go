@@ -366,9 +366,7 @@ func testRFC6455(t *testing.T) {
 	r := newRig(t, Options{})
 	n := 0
 	for _, s := range []speech{speech(JSON), speech(Proto)} {
-		for _, group := range []func(speech) []rfcCase{
-			framing, pings, reservedBits, reservedOpcodes, fragmentation, utf8Handling, closeHandling, closeCodes, limits,
-		} {
+		for _, group := range rfcGroups {
 			for i, test := range group(s) {
 				for k, how := range chops {
 					if k > 0 && k != 1+i%(len(chops)-1) {
