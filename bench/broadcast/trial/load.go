@@ -1,0 +1,224 @@
+//go:build linux
+
+package trial
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/veltrix/cairn/bench/broadcast/usage"
+	"github.com/veltrix/cairn/internal/load/crowd"
+)
+
+// A Load is what came of publishing at a steady rate for some time. A delivery
+// is a stamped message that a client has read; latencies are from the stamp,
+// which is made when a delta is published, to then.
+type Load struct {
+	Rate      float64 `json:"rate"` // deltas a second
+	SweepMS   float64 `json:"sweep_ms,omitempty"`
+	Seconds   float64 `json:"seconds"` // of publishing
+	Published int64   `json:"published"`
+	LateMS    float64 `json:"publish_late_max_ms"` // how far publishing fell behind its rate
+
+	Connections int     `json:"connections"` // that listen
+	Deliveries  int64   `json:"deliveries"`
+	PerSecond   float64 `json:"deliveries_per_s"`
+	Bytes       float64 `json:"bytes_per_delivery"`
+	Skips       int64   `json:"skips"` // snapshots instead of what was missed
+	Gaps        int64   `json:"gaps"`
+	Behind      int     `json:"behind"` // connections that did not know in the end what most did
+	Lost        int64   `json:"lost"`   // connections that were cut
+
+	CPUEach  float64 `json:"cpu_us_per_delivery"`        // of the servers
+	CPUNet   float64 `json:"cpu_us_net_per_delivery"`    // of the servers, less what they use when nothing is published
+	CPUDelta float64 `json:"cpu_us_per_delta"`           // of the servers, a delta and connection: less than CPUEach where deltas share a message
+	CPU      float64 `json:"cpu_cores"`                  // of the servers, while it was published
+	Beside   float64 `json:"cpu_us_beside_per_delivery"` // of Redis or RabbitMQ
+	Busy     float64 `json:"machine_busy"`               // share of all cores
+
+	Min  float64 `json:"min_ms"`
+	P50  float64 `json:"p50_ms"`
+	P99  float64 `json:"p99_ms"`
+	P999 float64 `json:"p999_ms"`
+	Max  float64 `json:"max_ms"`
+	// The medians of both halves: a system that does not keep up gets slower
+	// and slower, and not only now and then.
+	P50First  float64 `json:"p50_first_half_ms"`
+	P50Second float64 `json:"p50_second_half_ms"`
+
+	BytesLoaded float64 `json:"bytes_loaded"` // resident in the servers, a connection, afterwards
+	Kept        bool    `json:"kept"`         // see Load.keeps
+	Why         string  `json:"why,omitempty"`
+}
+
+// Limits of what "keeps up" means.
+const (
+	keepP99   = 1000.0 // ms
+	keepLate  = 1000.0 // ms
+	keepGrows = 1.5    // the second half's median against the first's …
+	keepSlack = 50.0   // … and so many ms more
+)
+
+// keeps returns why a system did not keep up with a load, or "": every delta
+// reached everyone, or was skipped by the protocol; p99 is below a second and
+// the median did not grow; nobody was cut; and publishing was not held up.
+func (l *Load) keeps(ours bool) string {
+	switch {
+	case l.Lost > 0:
+		return fmt.Sprintf("%d connections were cut", l.Lost)
+	case l.Gaps > 0:
+		return fmt.Sprintf("%d gaps", l.Gaps)
+	case !ours && l.Deliveries < l.Published*int64(l.Connections):
+		return fmt.Sprintf("%d of %d deliveries came", l.Deliveries, l.Published*int64(l.Connections))
+	case ours && l.Behind > 0:
+		return fmt.Sprintf("%d connections are behind", l.Behind)
+	case l.P99 > keepP99:
+		return fmt.Sprintf("p99 is %.0f ms", l.P99)
+	case l.P50Second > keepGrows*l.P50First+keepSlack:
+		return fmt.Sprintf("the median grew from %.0f to %.0f ms", l.P50First, l.P50Second)
+	case l.LateMS > keepLate:
+		return fmt.Sprintf("publishing fell %.0f ms behind", l.LateMS)
+	}
+	return ""
+}
+
+// drainMax is how long, after the last delta, deliveries may still come.
+const drainMax = 15 * time.Second
+
+// Load publishes at a rate for some time, and waits for what is still on its
+// way.
+func (t *Trial) Load(ctx context.Context, perSecond float64, d time.Duration) (*Load, error) {
+	t.System.Pace(perSecond)
+	if _, err := t.Crowd.Window(ctx); err != nil {
+		return nil, err
+	}
+	before, err := t.spent()
+	if err != nil {
+		return nil, err
+	}
+	l := &Load{Rate: perSecond, SweepMS: ms(t.System.Sweep)}
+	from := time.Now()
+	seen, err := t.publish(ctx, l, perSecond, d)
+	if err != nil {
+		return nil, err
+	}
+	l.Seconds = time.Since(from).Seconds()
+	during, err := t.spent()
+	if err != nil {
+		return nil, err
+	}
+	rest, err := t.drain(ctx, l.Published*int64(seen.Ready), seen.Latency.Count())
+	if err != nil {
+		return nil, err
+	}
+	after, err := t.spent()
+	if err != nil {
+		return nil, err
+	}
+	l.P50Second = ms(rest.Latency.Quantile(0.5))
+	seen.Add(rest)
+	l.fill(seen, t.idle, before, during, after)
+	if l.BytesLoaded, _, err = t.each(max(1, seen.Connected)); err != nil {
+		return nil, err
+	}
+	l.Why = l.keeps(t.System.Ours())
+	l.Kept = l.Why == ""
+	return l, nil
+}
+
+// publish publishes and returns what was seen in the first half; the second's
+// window is open.
+func (t *Trial) publish(ctx context.Context, l *Load, perSecond float64, d time.Duration) (*crowd.Stats, error) {
+	n := max(2, int64(perSecond*d.Seconds()))
+	var first *crowd.Stats
+	from := time.Now()
+	for i := range n {
+		due := from.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))
+		if err := wait(ctx, time.Until(due)); err != nil {
+			return nil, err
+		}
+		l.LateMS = max(l.LateMS, ms(time.Since(due)))
+		if i == n/2 { // what the first half's deltas still have on their way counts in the second
+			var err error
+			if first, err = t.Crowd.Window(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if err := t.System.Publish(ctx); err != nil {
+			return nil, err
+		}
+		l.Published++
+	}
+	l.P50First = ms(first.Latency.Quantile(0.5))
+	return first, wait(ctx, time.Until(from.Add(time.Duration(float64(n)/perSecond*float64(time.Second)))))
+}
+
+// drain waits until all deliveries came, or none comes any more, and returns
+// what was seen since the window before.
+func (t *Trial) drain(ctx context.Context, want, have int64) (*crowd.Stats, error) {
+	var sum *crowd.Stats
+	quiet := 0
+	for until := time.Now().Add(drainMax); ; {
+		w, err := t.Crowd.Window(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if sum == nil {
+			sum = w
+		} else {
+			sum.Add(w)
+		}
+		if quiet++; w.Deliveries > 0 {
+			quiet = 0
+		}
+		if have+sum.Latency.Count() >= want || quiet >= 5 || time.Now().After(until) {
+			return sum, nil
+		}
+		if err := wait(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// A spent is CPU time up to a moment.
+type spent struct {
+	at              time.Time
+	servers, beside time.Duration
+	machine         usage.Machine
+}
+
+func (t *Trial) spent() (s spent, err error) {
+	s.at = time.Now()
+	if s.servers, err = usage.CPU(t.System.Servers()...); err != nil {
+		return s, err
+	}
+	if s.beside, err = usage.CPU(t.System.Beside()...); err != nil {
+		return s, err
+	}
+	s.machine, err = usage.ReadMachine()
+	return s, err
+}
+
+func (l *Load) fill(seen *crowd.Stats, idle float64, before, during, after spent) {
+	l.Connections, l.Deliveries = seen.Ready, seen.Latency.Count()
+	l.PerSecond = float64(l.Deliveries) / l.Seconds
+	l.Skips, l.Gaps, l.Behind = seen.Skips, seen.Gaps, seen.Behind()
+	for _, n := range seen.Closes {
+		l.Lost += n
+	}
+	for _, n := range seen.Errors {
+		l.Lost += n
+	}
+	per := func(d time.Duration, n int64) float64 { return float64(d.Microseconds()) / float64(max(1, n)) }
+	l.Bytes = float64(seen.Bytes) / float64(max(1, seen.Deliveries))
+	l.CPUEach = per(after.servers-before.servers, l.Deliveries)
+	l.CPUNet = l.CPUEach - per(time.Duration(idle*float64(after.at.Sub(before.at))), l.Deliveries)
+	l.CPUDelta = per(after.servers-before.servers, l.Published*int64(l.Connections))
+	l.Beside = per(after.beside-before.beside, l.Deliveries)
+	l.CPU = (during.servers - before.servers).Seconds() / l.Seconds
+	l.Busy = usage.Busy(before.machine, during.machine)
+	h := seen.Latency
+	l.Min = float64(h.HDR().Min()) / 1000
+	l.P50, l.P99, l.P999, l.Max = ms(h.Quantile(0.5)), ms(h.Quantile(0.99)), ms(h.Quantile(0.999)), ms(h.Max())
+}
