@@ -1,0 +1,186 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/veltrix/cairn/bench/broadcast/system"
+	"github.com/veltrix/cairn/bench/broadcast/trial"
+)
+
+// perProcess is how many connections a server process takes where it may have
+// 20,000 files.
+const perProcess = 18_500
+
+// A hugePlan is what is done with hundreds of thousands of connections.
+type hugePlan struct {
+	connections int
+	servers     int
+	perSecond   float64 // connections a second as they come; 0 is as fast as it goes
+	idle        time.Duration
+	load        time.Duration
+	short       time.Duration // of all but the first load
+	surge       int
+	stalled     float64
+	within      time.Duration // all are back after a cut
+	floor       bool
+}
+
+// A hugeRecord is what came of it.
+type hugeRecord struct {
+	Machine string    `json:"machine"`
+	Commit  string    `json:"commit"`
+	Command string    `json:"command"`
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"`
+	Servers int       `json:"servers"`
+
+	Growth    *trial.Growth    `json:"growth"`
+	Low       *trial.Load      `json:"sweep_low"`     // one delta a second at the lowest sweep
+	Default   *trial.Load      `json:"sweep_default"` // and at the default
+	Staleness *trial.Staleness `json:"staleness"`     // by the gateways, during Low
+	Surge     *trial.Load      `json:"surge"`
+	Surged    int              `json:"surged"` // connections that came at once
+	Stalled   *trial.Load      `json:"stalled"`
+	Stallers  int              `json:"stallers"` // connections that did not read
+	Comeback  *trial.Comeback  `json:"comeback"`
+
+	FloorGrowth *trial.Growth `json:"floor_growth,omitempty"`
+	Floor       *trial.Load   `json:"floor,omitempty"`
+}
+
+// huge measures ours with more connections than a process may have files, in
+// as many gateways as that takes, and the floor in as many processes.
+func huge(ctx context.Context, args []string) error {
+	var c common
+	var p hugePlan
+	f := flag.NewFlagSet("huge", flag.ContinueOnError)
+	c.add(f, 1)
+	f.IntVar(&p.connections, "connections", 300_000, "connections in all")
+	f.IntVar(&p.servers, "servers", 0, fmt.Sprintf("server processes; 0 means one for %d connections, and at least 16", perProcess))
+	f.Float64Var(&p.perSecond, "ramp", 0, "connections a second as they come; 0 means as fast as it goes")
+	f.DurationVar(&p.idle, "idle", 5*time.Second, "how long connections are left alone before their memory is read")
+	f.DurationVar(&p.load, "for", time.Minute, "how long one delta a second is published")
+	f.DurationVar(&p.short, "storms-for", 30*time.Second, "how long it is published at the default sweep, and in a surge; twice that with stalled readers")
+	f.IntVar(&p.surge, "surge", 10_000, "connections that come at once; 0 means none")
+	f.Float64Var(&p.stalled, "stalled", 0.1, "part of the connections that stop reading; 0 means none")
+	f.DurationVar(&p.within, "back-within", 5*time.Minute, "how long it may take until all are back that were cut off")
+	f.BoolVar(&p.floor, "floor", true, "measure the floor as well")
+	if err := c.parse(f, args); err != nil {
+		return err
+	}
+	if p.servers == 0 {
+		p.servers = max(16, (p.connections+p.surge+perProcess-1)/perProcess)
+	}
+	r := &hugeRecord{Machine: machine(), Commit: commit(), Command: "make bench-300k", Began: time.Now().UTC().Truncate(time.Second), Servers: p.servers}
+	err := c.withKit(ctx, func(k *system.Kit) error {
+		if p.floor {
+			if err := p.floored(ctx, k, r); err != nil {
+				return err
+			}
+		}
+		return p.ours(ctx, k, r)
+	})
+	r.Seconds = time.Since(r.Began).Seconds()
+	if r.Low == nil { // there is nothing to write down
+		return err
+	}
+	if werr := write(c.out, hugeFile, r); werr != nil {
+		return errors.Join(err, werr)
+	}
+	fmt.Println()
+	hugeTables(os.Stdout, r)
+	return errors.Join(err, plotHuge(r, c.out))
+}
+
+// floored measures the floor.
+func (p *hugePlan) floored(ctx context.Context, k *system.Kit, r *hugeRecord) (err error) {
+	t, err := trial.Begin(ctx, k, system.Spec{Kind: system.Floor, Servers: p.servers}, trial.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.End()) }()
+	if r.FloorGrowth, err = t.Grow(ctx, p.connections, p.perSecond, p.idle); err != nil {
+		return err
+	}
+	sayGrowth(nameFloor, r.FloorGrowth)
+	r.Floor, err = p.load1(ctx, t, nameFloor, p.load)
+	return err
+}
+
+func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err error) {
+	t, err := trial.Begin(ctx, k, system.Spec{Kind: system.Ours, Servers: p.servers, Sweep: sweepLow}, trial.Options{Stalled: p.stalled})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.End()) }()
+	if r.Growth, err = t.Grow(ctx, p.connections, p.perSecond, p.idle); err != nil {
+		return err
+	}
+	sayGrowth(nameOurs, r.Growth)
+	stale, err := t.WatchStaleness(ctx)
+	if err != nil {
+		return err
+	}
+	if r.Low, err = p.load1(ctx, t, "sweep 5 ms", p.load); err != nil {
+		return err
+	}
+	if r.Staleness, err = stale(ctx); err != nil {
+		return err
+	}
+	say("%-16s p50 ≤ %.0f ms, p99 ≤ %.0f ms, by the gateways", "staleness", r.Staleness.P50, r.Staleness.P99)
+	if err := t.System.SetSweep(ctx, sweepDefault); err != nil {
+		return err
+	}
+	if r.Default, err = p.load1(ctx, t, "sweep 50 ms", p.short); err != nil {
+		return err
+	}
+	return p.storms(ctx, t, r)
+}
+
+// storms measures what the healthy see of a surge, of stalled readers and of a
+// cut.
+func (p *hugePlan) storms(ctx context.Context, t *trial.Trial, r *hugeRecord) (err error) {
+	if p.surge > 0 {
+		r.Surged = p.surge
+		if r.Surge, err = t.Surge(ctx, 1, p.short, p.surge); err != nil {
+			return err
+		}
+		sayLoad(fmt.Sprintf("+%d", p.surge), r.Surge)
+	}
+	if r.Stallers = int(p.stalled * float64(p.connections)); r.Stallers > 0 {
+		if r.Stalled, err = t.Stalled(ctx, 1, 2*p.short, r.Stallers); err != nil {
+			return err
+		}
+		sayLoad("stalled readers", r.Stalled)
+	}
+	if r.Comeback, err = t.DropAll(ctx, 1, p.within); err != nil {
+		return err
+	}
+	b := r.Comeback
+	say("%-16s half back in %.1f s, 99%% in %.1f s, all in %.1f s; %d resumed, %d anew, %d gaps, %d states in the end", "all cut", b.Half, b.Most, b.All, b.Resumed, b.Restarted, b.Gaps, b.States)
+	return nil
+}
+
+// load1 publishes one delta a second.
+func (p *hugePlan) load1(ctx context.Context, t *trial.Trial, what string, d time.Duration) (*trial.Load, error) {
+	l, err := t.Load(ctx, 1, d)
+	if err == nil {
+		sayLoad(what, l)
+	}
+	return l, err
+}
+
+func sayGrowth(what string, g *trial.Growth) {
+	say("%-16s %d connections in %.1f s, %.1f µs CPU each; %.1f KB idle, %.1f KB in the kernel", what, g.Connections, g.RampSeconds, g.CPUEach, g.BytesIdle/1000, g.BytesKernel/1000)
+}
+
+func sayLoad(what string, l *trial.Load) {
+	say("%-16s p50 %.0f ms, p99 %.0f ms, p99.9 %.0f ms, max %.0f ms; %.2f µs CPU a delivery; %d skips, %d gaps, %d cut", what, l.P50, l.P99, l.P999, l.Max, l.CPUEach, l.Skips, l.Gaps, l.Lost)
+}
