@@ -21,10 +21,10 @@ PKG ?= ./...
 RACE ?= ./internal/... ./cmd/...
 FUZZTIME ?= 10s
 
-.PHONY: help up build test test-short test-go race vet lint fmt bench bench-rooms bench-game cluster cluster-down chaos fuzz web web-check generate setup clean
+.PHONY: help up build test test-short test-go race vet lint fmt bench bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k cluster cluster-down chaos fuzz web web-check generate setup clean
 
 help: ## lists these targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 up: ## runs the whole game; ARGS="--bots 200" and the like go to cairn up
 	go run ./cmd/cairn up $(ARGS)
@@ -37,8 +37,11 @@ setup: ## installs what the checks need, as root on Debian; says what is missing
 
 test: setup vet lint web-check test-go race ## all checks: what must pass before a commit lands
 
+# The bench of the Broadcast Layer is a module of its own: what its peers need is
+# not ours.
 test-go:
 	go test $(TESTFLAGS) -timeout 10m $(PKG)
+	$(if $(filter ./...,$(PKG)),cd bench/broadcast && go test $(TESTFLAGS) -timeout 10m ./...)
 
 test-short: ## the tests that take no more than a moment
 	go test -short $(TESTFLAGS) -timeout 5m $(PKG)
@@ -46,13 +49,16 @@ test-short: ## the tests that take no more than a moment
 # One package at a time: those that start a real Cluster need the machine's time.
 race: ## the short tests under the race detector
 	CGO_ENABLED=1 go test -race -short -p 1 $(TESTFLAGS) -timeout 15m $(RACE)
+	cd bench/broadcast && CGO_ENABLED=1 go test -race -short $(TESTFLAGS) -timeout 5m ./peers
 
 vet:
 	go build $(PKG)
 	go vet $(PKG)
+	$(if $(filter ./...,$(PKG)),cd bench/broadcast && go build -o /dev/null . && go vet ./...)
 
 lint: ## golangci-lint and gofumpt, pinned in tools/go.mod
 	$(LINT) run
+	cd bench/broadcast && go tool -modfile=../../tools/go.mod golangci-lint run
 
 fmt: ## formats all Go files
 	git ls-files -z '*.go' | xargs -0 $(FUMPT) -w
@@ -67,6 +73,18 @@ bench-rooms: ## the rooms' benchmarks five times, and their medians, into bench/
 
 bench-game: ## the whole game at 2,000 claims/s for a minute, from both sides, into bench/out/game.json
 	go run ./bench/game $(ARGS)
+
+bench-broadcast: ## the Broadcast Layer beside its peers, 5,000 connections each, into bench/out/broadcast.json; 10 minutes
+	@scripts/setup.sh go redis rabbitmq
+	cd bench/broadcast && go run . short $(ARGS)
+
+bench-broadcast-full: ## the same with 10,000 and 19,000 in one process, and how fast each can go; more than an hour; ARGS="-rounds 1"
+	@scripts/setup.sh go redis rabbitmq
+	cd bench/broadcast && go run . full $(ARGS)
+
+bench-300k: ## 300,000 connections on this machine: latency, surge, stalled readers, a cut; ARGS="-connections 20000"
+	@scripts/setup.sh go redis
+	cd bench/broadcast && go run . huge $(ARGS)
 
 chaos: ## breaks a whole fleet under load, five times in each way, into bench/out/chaos.json; ARGS="-rounds 1"
 	@scripts/setup.sh go postgres redis

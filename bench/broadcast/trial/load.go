@@ -28,7 +28,9 @@ type Load struct {
 	Skips       int64   `json:"skips"` // snapshots instead of what was missed
 	Gaps        int64   `json:"gaps"`
 	Behind      int     `json:"behind"` // connections that did not know in the end what most did
-	Lost        int64   `json:"lost"`   // connections that were cut
+	Lost        int64   `json:"lost"`   // connections that ended, those of who stalled aside
+
+	Closes map[int]int64 `json:"closes,omitempty"` // of all connections, by close code
 
 	CPUEach  float64 `json:"cpu_us_per_delivery"`        // of the servers
 	CPUNet   float64 `json:"cpu_us_net_per_delivery"`    // of the servers, less what they use when nothing is published
@@ -204,12 +206,7 @@ func (l *Load) fill(seen *crowd.Stats, idle float64, before, during, after spent
 	l.Connections, l.Deliveries = seen.Ready, seen.Latency.Count()
 	l.PerSecond = float64(l.Deliveries) / l.Seconds
 	l.Skips, l.Gaps, l.Behind = seen.Skips, seen.Gaps, seen.Behind()
-	for _, n := range seen.Closes {
-		l.Lost += n
-	}
-	for _, n := range seen.Errors {
-		l.Lost += n
-	}
+	l.Lost, l.Closes = seen.Lost, seen.Closes
 	per := func(d time.Duration, n int64) float64 { return float64(d.Microseconds()) / float64(max(1, n)) }
 	l.Bytes = float64(seen.Bytes) / float64(max(1, seen.Deliveries))
 	l.CPUEach = per(after.servers-before.servers, l.Deliveries)
