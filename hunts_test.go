@@ -25,6 +25,7 @@ func TestHunts(t *testing.T) {
 		created("a", 3),
 		{Who: "eve", When: 4, Hunt: "a", State: Live},
 		{Who: "eve", When: 5, Hunt: "a", Shards: 48},
+		{Who: "eve", When: 5, Hunt: "a", TilesPerMap: 65_536},
 		{Who: "eve", When: 6, Hunt: "a", State: Paused},
 		{Who: "eve", When: 7, Knob: "sweep", Value: "50ms"},
 		{Who: "eve", When: 8, Knob: "sweep", Value: "20ms"},
@@ -38,7 +39,7 @@ func TestHunts(t *testing.T) {
 	if len(all) != 2 || all[0].Name != "a" || all[1].Name != "b" {
 		t.Fatalf("hunts are %v, want a, b", all)
 	}
-	if a := hs.Get("a"); a.State != Paused || a.Shards != 48 || a.Created != 3 || a.Changed != 6 || a.By != "eve" {
+	if a := hs.Get("a"); a.State != Paused || a.Shards != 48 || a.TilesPerMap != 65_536 || a.Created != 3 || a.Changed != 6 || a.By != "eve" {
 		t.Errorf("hunt a is %+v", a)
 	}
 	if b := hs.Get("b"); b.State != Draft || b.Shards != 24 || b.Created != 2 || b.Changed != 2 || b.By != "op" {
@@ -106,6 +107,9 @@ func TestHuntsCheck(t *testing.T) {
 		{"from the end", Change{Hunt: "over", State: Live}, nil, "a hunt that is ended can't become"},
 		{"shards below", Change{Hunt: "a", Shards: -1}, nil, "shards: is -1; want 1 to 1024"},
 		{"shards above", Change{Hunt: "a", Shards: 1025}, nil, "shards: is 1025"},
+		{"tiles below", Change{Hunt: "a", TilesPerMap: -1}, nil, "tiles_per_map: is -1; want 1 to 65536"},
+		{"tiles above", Change{Hunt: "a", TilesPerMap: 65_537}, nil, "tiles_per_map: is 65537"},
+		{"tiles and shards", Change{Hunt: "a", TilesPerMap: 2, Shards: 2}, nil, "change: sets 2 of"},
 		{"nothing", Change{Hunt: "a"}, nil, "change: sets 0 of"},
 		{"a knob that overwrites a hunt", overwrites, nil, "change: sets 2 of"},
 		{"two acts", twice, nil, "change: sets 2 of"},

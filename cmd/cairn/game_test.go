@@ -437,6 +437,8 @@ func TestHuntCommands(t *testing.T) {
 		{[]string{"hunt", "resume", "oslo"}, exitDone, "oslo is live"},
 		{[]string{"hunt", "set", "oslo", "--shards", "48"}, exitDone, "48 shards"},
 		{[]string{"hunt", "set", "oslo", "--shards", "65"}, exitUsage, "shards"},
+		{[]string{"hunt", "set", "oslo", "--tiles-per-map", "40"}, exitDone, "48 shards, 40 tiles a map"},
+		{[]string{"hunt", "set", "oslo", "--tiles-per-map", "65537"}, exitUsage, "tiles_per_map"},
 		{[]string{"hunt", "pause", "oslo"}, exitDone, "oslo is paused"},
 		{[]string{"hunt", "list"}, exitDone, "paused"},
 		{[]string{"hunt", "list", "--json"}, exitDone, `"oslo"`},

@@ -387,6 +387,56 @@ func testKnob(t *testing.T) {
 	}
 }
 
+// TestKnobPrecision lowers the longest geohash of a region live: whoever asks for
+// a finer one hears the limit, and whoever watches one goes on.
+func TestKnobPrecision(t *testing.T) { eachHalf(t, testKnobPrecision) }
+
+func testKnobPrecision(t *testing.T) {
+	r := newRig(t, Options{})
+	turn := func(value string) {
+		r.change(cairn.Change{Knob: precisionKnob, Value: value})
+		r.until("the knob is known", func() bool {
+			r.hub.mu.RLock()
+			defer r.hub.mu.RUnlock()
+			return r.hub.life.state.hunts.Knobs[precisionKnob] == value
+		})
+	}
+	watch := func(c *client, region string) {
+		c.send(fmt.Sprintf(`{"type":"watch","hunt":"oslo","regions":[%q]}`, region))
+	}
+	before := r.dial()
+	before.hello("")
+	watch(before, "u4xsu0d")
+	before.want("snapshot")
+
+	turn("5")
+	c := r.dial()
+	c.hello("")
+	watch(c, "u4xsu0")
+	if e := c.want("error"); e.Code != wire.FrameInvalidField || !strings.Contains(e.Detail, "regions[0]: has 6 characters; want at most 5") {
+		t.Errorf("got %s, want the limit named", e.raw)
+	}
+	watch(c, "u4xsu")
+	c.want("snapshot")
+	before.send(`{"type":"ping"}`)
+	before.want("pong")
+	r.hub.mu.RLock()
+	n := len(r.hub.views)
+	r.hub.mu.RUnlock()
+	if n != 2 {
+		t.Errorf("%d views are watched, want 2: the finer one stays", n)
+	}
+	for _, nonsense := range []string{"0", "9", "fine", "-1", ""} {
+		turn(nonsense)
+		if got := r.hub.precisionMax(); got != 5 {
+			t.Errorf("%q: the limit is %d, want still 5", nonsense, got)
+		}
+	}
+	turn("8")
+	watch(c, "u4xsu0de")
+	c.want("snapshot")
+}
+
 // TestStoreFails: what the hub can't mend ends it.
 func TestStoreFails(t *testing.T) {
 	r := newRig(t, Options{})

@@ -101,6 +101,9 @@ func TestLife(t *testing.T) {
 	if st := do(cairn.Change{Hunt: "oslo", Shards: 4}); st.Shards != 4 || st.State != cairn.Live {
 		t.Errorf("got %d shards in state %s, want 4, live", st.Shards, st.State)
 	}
+	if st := do(cairn.Change{Hunt: "oslo", TilesPerMap: 40}); st.TilesPerMap != 40 || st.Shards != 4 || st.By != "ana" {
+		t.Errorf("got %d tiles a map and %d shards, by %s, want 40 and 4, by ana", st.TilesPerMap, st.Shards, st.By)
+	}
 	do(cairn.Change{Knob: "sweep", Value: "50ms"})
 	do(cairn.Change{Key: "f00d"})
 	n := len(records(t, s))
@@ -108,16 +111,17 @@ func TestLife(t *testing.T) {
 	// Again what is so already: done, and not recorded.
 	do(cairn.Change{Hunt: "oslo", State: cairn.Live})
 	do(cairn.Change{Hunt: "oslo", Shards: 4})
+	do(cairn.Change{Hunt: "oslo", TilesPerMap: 40})
 	do(cairn.Change{Knob: "sweep", Value: "50ms"})
 	do(cairn.Change{Key: "f00d"})
-	if got := len(records(t, s)); got != n || n != 7 {
-		t.Errorf("%d records after changes that change nothing, want %d, and that 7", got, n)
+	if got := len(records(t, s)); got != n || n != 8 {
+		t.Errorf("%d records after changes that change nothing, want %d, and that 8", got, n)
 	}
 
 	must(t, s.Close())
 	c = open(t, openStore(t, fs), control.Options{})
-	if got := c.Hunt("oslo"); got == nil || got.State != cairn.Live || got.Shards != 4 || got.By != "ana" {
-		t.Errorf("read back: got %+v, want live, 4 shards, by ana", got)
+	if got := c.Hunt("oslo"); got == nil || got.State != cairn.Live || got.Shards != 4 || got.TilesPerMap != 40 || got.By != "ana" {
+		t.Errorf("read back: got %+v, want live, 4 shards, 40 tiles a map, by ana", got)
 	}
 	if c.Knob("sweep") != "50ms" || c.Knob("other") != "" || c.Key() != "f00d" || len(c.Hunts()) != 1 {
 		t.Errorf("read back: knob %q, key %q, %d hunts", c.Knob("sweep"), c.Key(), len(c.Hunts()))
@@ -128,7 +132,7 @@ func TestRefusals(t *testing.T) {
 	s := openStore(t, vfs.NewMem())
 	noLand := &cairn.FieldError{Field: "region", Msg: "has no land"}
 	c := open(t, s, control.Options{CheckHunt: func(h cairn.Hunt) error {
-		if h.Name == "atlantis" {
+		if h.Name == "atlantis" || h.TilesPerMap == 60_000 {
 			return noLand
 		}
 		return nil
@@ -162,6 +166,9 @@ func TestRefusals(t *testing.T) {
 		{"bad hunt", cairn.Change{Create: bad}, nil, "tiles_per_map: is -1"},
 		{"name does not fit", cairn.Change{Hunt: "rome", Create: hunt("paris")}, nil, `name: is "paris"`},
 		{"the wiring's check", cairn.Change{Create: hunt("atlantis")}, noLand, ""},
+		{"the wiring's check of more tiles", cairn.Change{Hunt: "oslo", TilesPerMap: 60_000}, noLand, ""},
+		{"tiles below 1", cairn.Change{Hunt: "oslo", TilesPerMap: -1}, nil, "tiles_per_map: is -1"},
+		{"tiles of no hunt", cairn.Change{Hunt: "rome", TilesPerMap: 5}, cairn.ErrHuntUnknown, ""},
 		{"other keys", cairn.Change{Key: "beef"}, control.ErrKey, ""},
 		{"nothing", cairn.Change{Hunt: "oslo"}, nil, "change: sets 0"},
 		{"two things", cairn.Change{Hunt: "oslo", State: cairn.Live, Shards: 2}, nil, "change: sets 2"},

@@ -274,6 +274,41 @@ func TestShardsChangeWithTheNextMap(t *testing.T) {
 	}
 }
 
+// TestTilesChangeWithTheNextMap wants as many tiles as the hunt has now, drawn
+// from the cells that a hunt of that many has, also after a restart.
+func TestTilesChangeWithTheNextMap(t *testing.T) {
+	r := rigOf(t)
+	geohash := cairn.CellOfBits(0, 2)
+	h := r.hunt(cairn.Hunt{TilesPerMap: 20, Lifetime: cairn.Duration(2 * time.Second), Region: cairn.Region{Geohash: &geohash}})
+	l := r.start()
+	l.run(2 * time.Second)
+	r.do(cairn.Change{Hunt: "test", TilesPerMap: 3000})
+	l.run(2 * time.Second)
+	l.end()
+	l = r.start()
+	defer l.end()
+	l.run(time.Second)
+	r.do(cairn.Change{Hunt: "test", TilesPerMap: 1})
+	l.run(2 * time.Second)
+	ms := r.maps(h)
+	for i, want := range []int{20, 20, 3000, 3000, 3000, 1, 1} {
+		next := h
+		next.TilesPerMap = want
+		f, err := NewField(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(ms[i].Tiles); got != want || ms[i].MapHeader.Tiles != want {
+			t.Fatalf("map %d has %d tiles, want %d", i, got, want)
+		}
+		for _, tile := range ms[i].Tiles {
+			if !f.Has(tile.Cell) {
+				t.Fatalf("map %d has %v, which is no cell of precision %d", i, tile.Cell, f.Precision())
+			}
+		}
+	}
+}
+
 func TestTwoHunts(t *testing.T) {
 	r := rigOf(t)
 	slow := r.hunt(cairn.Hunt{Name: "slow", Tick: cairn.Duration(3 * time.Second)})

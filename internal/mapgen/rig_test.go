@@ -260,7 +260,14 @@ func (m *mapsFold) apply(h cairn.Hunt, body []byte) error {
 		}
 	}
 	h.Shards = x.Shards
-	if again := m.field.Make(testKey, &h, x.Tick, x.Budget, prev); again.Digest != x.Digest {
+	field := m.field
+	if h.TilesPerMap != len(x.Tiles) { // it was changed
+		h.TilesPerMap = len(x.Tiles)
+		if field, err = NewField(h); err != nil {
+			return err
+		}
+	}
+	if again := field.Make(testKey, &h, x.Tick, x.Budget, prev); again.Digest != x.Digest {
 		return fmt.Errorf("tick %d: digest %v of the log, want %v as made again", x.Tick, x.Digest, again.Digest)
 	}
 	m.all = append(m.all, x)

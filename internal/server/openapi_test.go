@@ -320,7 +320,7 @@ func (g *game) operate(t *testing.T) {
 	}
 	call("POST", "/hunts", hunt)
 	call("GET", "/hunts/bergen", "")
-	call("PATCH", "/hunts/bergen", `{"state":"live","shards":2}`)
+	call("PATCH", "/hunts/bergen", `{"state":"live","shards":2,"tiles_per_map":40}`)
 	call("PATCH", "/hunts/nowhere", `{"state":"live"}`)
 	call("GET", "/hunts/nowhere", "")
 	call("GET", "/hunts", "")
@@ -328,7 +328,7 @@ func (g *game) operate(t *testing.T) {
 	call("GET", "/hunts/bergen?x=1", "")
 	call("GET", "/knobs", "")
 	call("GET", "/knobs?x=1", "")
-	call("PATCH", "/knobs", `{"sweep":"20ms"}`)
+	call("PATCH", "/knobs", `{"sweep":"20ms","precision":6}`)
 	for _, c := range [][2]string{{"POST", "/hunts"}, {"PATCH", "/hunts/bergen"}, {"PATCH", "/knobs"}} {
 		call(c[0], c[1], `{"x":1}`)
 		call(c[0], c[1], `{}`, "Content-Type", "text/plain")

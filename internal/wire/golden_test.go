@@ -123,9 +123,16 @@ func TestGolden(t *testing.T) {
 		t.Errorf("board: %v\n%s", err, cmp.Diff(board, got))
 	}
 
-	change := cairn.Change{Who: "eve", When: 1_767_225_600_000_000, Hunt: "oslo-winter", State: cairn.Live}
-	b, err := AppendChange(nil, &change)
-	if want := `{"who":"eve","when":"2026-01-01T00:00:00.000Z","hunt":"oslo-winter","state":"live"}`; err != nil || string(b) != want {
-		t.Errorf("change is %s, %v, want %s", b, err, want)
+	for want, change := range map[string]cairn.Change{
+		`"hunt":"oslo-winter","state":"live"}`:      {Hunt: "oslo-winter", State: cairn.Live},
+		`"hunt":"oslo-winter","shards":48}`:         {Hunt: "oslo-winter", Shards: 48},
+		`"hunt":"oslo-winter","tiles_per_map":500}`: {Hunt: "oslo-winter", TilesPerMap: 500},
+		`"knob":"precision","value":"6"}`:           {Knob: "precision", Value: "6"},
+	} {
+		change.Who, change.When = "eve", 1_767_225_600_000_000
+		b, err := AppendChange(nil, &change)
+		if want = `{"who":"eve","when":"2026-01-01T00:00:00.000Z",` + want; err != nil || string(b) != want {
+			t.Errorf("change is %s, %v, want %s", b, err, want)
+		}
 	}
 }

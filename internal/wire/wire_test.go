@@ -416,6 +416,7 @@ func TestChangeRoundTrip(t *testing.T) {
 		{Who: "eve", When: 1000, Hunt: hunt.Name, Create: &drawn},
 		{Who: "<&>\u2028\"\\", When: -1000, Hunt: hunt.Name, State: cairn.Paused},
 		{Who: "eve", Hunt: hunt.Name, Shards: 48},
+		{Who: "eve", Hunt: "oslo", TilesPerMap: 65_536},
 		{Who: "eve", Knob: "sweep", Value: "20ms"},
 		{Who: "eve", Key: "k"},
 	} {
