@@ -331,8 +331,8 @@ func (c *conn) flush() error {
 	}
 	part := max(c.hub.opts.StuckFor/time.Duration(parts), time.Millisecond)
 	left := parts
-	if c.sentBye {
-		left = 1
+	if c.sentBye { // which a client that is merely late is to get
+		left, part = 1, max(part, closeWithin)
 	}
 	told := c.sentBye
 	defer c.nc.SetWriteDeadline(time.Time{})
