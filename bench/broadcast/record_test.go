@@ -84,6 +84,29 @@ func TestReport(t *testing.T) {
 	if err := report(t.Context(), []string{"-out", dir, "-plots", dir}); err != nil {
 		t.Fatal(err)
 	}
+	doc := filepath.Join(dir, "doc.md")
+	marked := "# Doc\n"
+	for _, name := range []string{"broadcast-detail", "broadcast-full", "broadcast-300k"} {
+		marked += "<!-- " + name + " -->\nold\n<!-- /" + name + " -->\nbetween\n"
+	}
+	if err := os.WriteFile(doc, []byte(marked), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what was put there is replaced
+		if err := report(t.Context(), []string{"-out", dir, "-plots", dir, "-into", doc}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(text); strings.Contains(s, "\nold\n") || strings.Count(s, "between\n") != 3 || strings.Count(s, "medians of 3") != 2 || strings.Count(s, "All 0 cut at once") != 1 {
+		t.Errorf("the document is\n%s", s)
+	}
+	if err := splice(doc, "nothing", "x"); err == nil {
+		t.Error("a document without marks is written")
+	}
 	for _, name := range []string{"broadcast-memory-100.png", "broadcast-cpu-100.png", "broadcast-rates-100.png", "broadcast-300k.png"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v; want a picture", name, err)

@@ -24,14 +24,15 @@ const (
 	hugeFile   = "broadcast-300k.json"
 )
 
-// report prints the tables of whatever was measured, as Markdown, and draws
-// the plots.
+// report prints the tables of whatever was measured, as Markdown, or puts them
+// into a document, and draws the plots.
 func report(_ context.Context, args []string) error {
 	var c common
-	var plots string
+	var plots, into string
 	f := flag.NewFlagSet("report", flag.ContinueOnError)
 	f.StringVar(&c.out, "out", "", "where results are; empty means bench/out of the repository")
 	f.StringVar(&plots, "plots", "", "where plots are written; empty means docs/plots of the repository")
+	f.StringVar(&into, "into", "", "a document that gets the tables between its marks, such as ../../docs/performance.md; empty means that they are printed")
 	c.rounds = 1
 	if err := c.parse(f, args); err != nil {
 		return err
@@ -46,15 +47,23 @@ func report(_ context.Context, args []string) error {
 	if err := os.MkdirAll(plots, 0o755); err != nil {
 		return err
 	}
+	put := func(_, text string) error {
+		_, err := fmt.Print(text)
+		return err
+	}
+	if into != "" {
+		put = func(name, text string) error { return splice(into, name, text) }
+	}
 	return errors.Join(
-		reportOf(c.out, detailFile, func(r *record) error { shortTable(os.Stdout, r); return nil }),
-		reportOf(c.out, fullFile, func(r *record) error { fullTables(os.Stdout, r); return plotFull(r, plots) }),
-		reportOf(c.out, hugeFile, func(r *hugeRecord) error { hugeTables(os.Stdout, r); return plotHuge(r, plots) }),
+		reportOf(c.out, detailFile, put, func(w io.Writer, r *record) error { shortTable(w, r); return nil }),
+		reportOf(c.out, fullFile, put, func(w io.Writer, r *record) error { fullTables(w, r); return plotFull(r, plots) }),
+		reportOf(c.out, hugeFile, put, func(w io.Writer, r *hugeRecord) error { hugeTables(w, r); return plotHuge(r, plots) }),
 	)
 }
 
-// reportOf reads a file of results, if it is there.
-func reportOf[T any](dir, name string, f func(*T) error) error {
+// reportOf reads a file of results, if it is there, and puts what f writes of
+// it where it belongs.
+func reportOf[T any](dir, name string, put func(name, text string) error, f func(io.Writer, *T) error) error {
 	r, err := read[T](dir, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		fmt.Printf("(no %s)\n\n", name)
@@ -63,7 +72,30 @@ func reportOf[T any](dir, name string, f func(*T) error) error {
 	if err != nil {
 		return err
 	}
-	return f(r)
+	var b strings.Builder
+	if err := f(&b, r); err != nil {
+		return err
+	}
+	return put(strings.TrimSuffix(name, ".json"), b.String())
+}
+
+// splice replaces what is between the marks of a name in a document:
+//
+//	<!-- broadcast-full -->
+//	…
+//	<!-- /broadcast-full -->
+func splice(path, name, text string) error {
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	begin, end := fmt.Sprintf("<!-- %s -->\n", name), fmt.Sprintf("<!-- /%s -->\n", name)
+	before, rest, ok := strings.Cut(string(doc), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		return fmt.Errorf("%s has no %q and %q, each on a line of its own", path, strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	return os.WriteFile(path, []byte(before+begin+"\n"+strings.TrimSpace(text)+"\n\n"+end+after), 0o644)
 }
 
 // head says what, where and how, above a table.

@@ -52,16 +52,41 @@ func Begin(ctx context.Context, k *system.Kit, spec system.Spec, opts Options) (
 	if err != nil {
 		return nil, err
 	}
-	if err := wait(ctx, settle); err != nil {
+	if err := awaitStill(ctx); err != nil {
 		return nil, err
 	}
 	t.bare, err = t.memory()
 	return t, err
 }
 
+// awaitStill waits until the kernel has given back what another trial's sockets
+// used, which takes it a moment, but not for ever: the machine may have other
+// things to do.
+func awaitStill(ctx context.Context) error {
+	const (
+		tries  = 8
+		change = 1 << 20 // bytes
+	)
+	was := int64(0)
+	for range tries {
+		if err := wait(ctx, settle); err != nil {
+			return err
+		}
+		is, err := usage.Kernel()
+		if err != nil {
+			return err
+		}
+		if max(is-was, was-is) < change {
+			break
+		}
+		was = is
+	}
+	return nil
+}
+
 // settle is how long a process that has just started, or has just taken on
 // connections, is given before its memory is read.
-const settle = time.Second
+const settle = 500 * time.Millisecond
 
 func (t *Trial) dialect() crowd.Dialect {
 	switch {
