@@ -8,7 +8,7 @@ import "syscall"
 // included. Go raises the soft limit to the hard one by itself.
 func fileLimit() (n int, ok bool) {
 	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || uint64(l.Cur) > 100_000_000 {
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur > 100_000_000 {
 		return 0, false // there is none
 	}
 	return int(l.Cur), true

@@ -97,7 +97,7 @@ func BenchmarkHandshake(b *testing.B) {
 					o.Admission.Connect = Rate{1e-9, 1}
 				}
 			})
-			addr := ""
+			var addr string
 			switch way {
 			case "accept":
 				addr = bareAccept(b)

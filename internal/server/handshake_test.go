@@ -49,11 +49,11 @@ const pingFrame, pongFrame = "\x89\x82\x00\x00\x00\x00hi", "\x8a\x02hi"
 // shakes are requests that a front may see, by what is special about them. HOST
 // stands for the address. Those of fast are a front's own to answer.
 var fastShakes, otherShakes = func() (fast, other map[string]string) {
-	with := func(old, new string) string {
+	with := func(old, instead string) string {
 		if !strings.Contains(goodShake, old) {
 			panic(old)
 		}
-		return strings.Replace(goodShake, old, new, 1) + "\r\n"
+		return strings.Replace(goodShake, old, instead, 1) + "\r\n"
 	}
 	and := func(line string) string { return goodShake + line + "\r\n\r\n" }
 	fast = map[string]string{
