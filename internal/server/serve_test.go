@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -158,6 +159,30 @@ func TestDrainAnswers(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Errorf("Serve: %v", err)
+	}
+}
+
+// TestServeAllOrNone has one of several listeners break: the others end too.
+func TestServeAllOrNone(t *testing.T) {
+	lns := []net.Listener{listen(t), listen(t), listen(t)}
+	done := make(chan error, 1)
+	go func() { done <- Serve(t.Context(), lns, http.NotFoundHandler(), ServeOptions{}) }()
+	for _, ln := range lns {
+		res, err := http.Get("http://" + ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+	}
+	lns[1].Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, want what broke the listener", err)
+	}
+	for i, ln := range lns {
+		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+			c.Close()
+			t.Errorf("listener %d still takes connections", i)
+		}
 	}
 }
 
