@@ -23,8 +23,7 @@ func BenchmarkDelivery(b *testing.B) {
 }
 
 func benchDelivery(b *testing.B, d Dialect, n int, bare bool) {
-	f := newFake(b)
-	f.hear = func(c net.Conn, message string) {
+	f := newFake(b, script{hear: func(c net.Conn, message string) {
 		for _, x := range []string{
 			`{"type":"welcome","epoch":"e","seq":1,"now":"2026-01-02T15:04:05.000Z"}`,
 			`{"type":"snapshot","hunt":"oslo","seq":1,"regions":[""],"maps":[]}`,
@@ -33,7 +32,7 @@ func benchDelivery(b *testing.B, d Dialect, n int, bare bool) {
 				_ = ws.WriteFrame(c, ws.NewTextFrame([]byte(x)))
 			}
 		}
-	}
+	}})
 	c := open(b, Options{Targets: []string{f.addr}, Dialect: d, Hunt: huntID, Regions: []string{""}})
 	c.grow(n)
 	l := c.parts.list[0].(*loop)

@@ -2,6 +2,7 @@ package crowd
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -16,7 +17,7 @@ import (
 func TestPlain(t *testing.T) { eachLink(t, testPlain) }
 
 func testPlain(t *testing.T, portable bool) {
-	f := newFake(t)
+	f := newFake(t, script{})
 	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable})
 	const n = 200
 	c.grow(n)
@@ -35,11 +36,47 @@ func testPlain(t *testing.T, portable bool) {
 	c.until("the gap shows", func(s *Stats) bool { return s.Gaps == n })
 }
 
+// TestAssembly: frames that are equal at first, and come in pieces of any size,
+// are not mixed up.
+func TestAssembly(t *testing.T) { eachLink(t, testAssembly) }
+
+func testAssembly(t *testing.T, portable bool) {
+	f := newFake(t, script{})
+	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable})
+	const n, kinds = 90, 3
+	c.grow(n)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var frames [kinds][]byte
+	for k := range frames {
+		pad := strings.Repeat("x", 20_000)
+		text := fmt.Sprintf(`{"pad":%q,"n":%d,"rest":%q,"from":0,"seq":%d}`, pad, k, pad, k+1)
+		frames[k] = ws.MustCompileFrame(ws.NewTextFrame([]byte(text)))
+	}
+	at := make([]int, n)
+	for left := n; left > 0; {
+		i := rand.IntN(n)
+		frame := frames[i%kinds]
+		if at[i] == len(frame) {
+			continue
+		}
+		to := min(len(frame), at[i]+1+rand.IntN(6000))
+		_, _ = f.conns[i].Write(frame[at[i]:to])
+		if at[i] = to; to == len(frame) {
+			left--
+		}
+	}
+	s := c.until("all came", func(s *Stats) bool { return s.Deliveries == n })
+	if len(s.States) != kinds || s.Behind() != n-n/kinds || s.Faults() != nil {
+		t.Errorf("got states %v, faults %v; want %d of each kind", s.States, s.Faults(), n/kinds)
+	}
+}
+
 // TestDrop: those who are cut come back, and are counted as that.
 func TestDrop(t *testing.T) { eachLink(t, testDrop) }
 
 func testDrop(t *testing.T, portable bool) {
-	f := newFake(t)
+	f := newFake(t, script{})
 	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable, Backoff: 10 * time.Millisecond, BackoffCap: 50 * time.Millisecond})
 	const n = 100
 	c.grow(n)
@@ -62,8 +99,7 @@ func testDrop(t *testing.T, portable bool) {
 func TestRefused(t *testing.T) { eachLink(t, testRefused) }
 
 func testRefused(t *testing.T, portable bool) {
-	f := newFake(t)
-	f.head = func(n int) string {
+	f := newFake(t, script{head: func(n int) string {
 		switch n {
 		case 1:
 			return "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -75,7 +111,7 @@ func testRefused(t *testing.T, portable bool) {
 			return "mumble\r\n\r\n"
 		}
 		return ""
-	}
+	}})
 	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable, Backoff: time.Millisecond, BackoffCap: time.Millisecond})
 	began := time.Now()
 	c.grow(1)
@@ -92,8 +128,7 @@ func testRefused(t *testing.T, portable bool) {
 func TestControl(t *testing.T) { eachLink(t, testControl) }
 
 func testControl(t *testing.T, portable bool) {
-	f := newFake(t)
-	f.speak = func(c net.Conn) {
+	f := newFake(t, script{speak: func(c net.Conn) {
 		text := stamped(0, 1)
 		frame := func(fin bool, op ws.OpCode, p string) {
 			_ = ws.WriteFrame(c, ws.NewFrame(op, fin, []byte(p)))
@@ -112,7 +147,7 @@ func testControl(t *testing.T, portable bool) {
 			t.Errorf("got %v %q; want a pong", h.OpCode, b)
 		}
 		frame(true, ws.OpText, stamped(1, 2))
-	}
+	}})
 	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable})
 	c.grow(3)
 	s := c.until("all came", func(s *Stats) bool { return s.Deliveries == 6 })
@@ -125,15 +160,14 @@ func testControl(t *testing.T, portable bool) {
 func TestCentrifuge(t *testing.T) { eachLink(t, testCentrifuge) }
 
 func testCentrifuge(t *testing.T, portable bool) {
-	f := newFake(t)
-	f.hear = func(c net.Conn, message string) {
+	f := newFake(t, script{hear: func(c net.Conn, message string) {
 		switch {
 		case strings.Contains(message, `"connect":{}`):
 			_ = wsutil.WriteServerText(c, []byte(`{"id":1,"connect":{"client":"x","ping":25,"pong":true}}`))
 		case strings.Contains(message, `"subscribe":{"channel":"deltas"}`):
 			_ = wsutil.WriteServerText(c, []byte("{\"id\":2,\"subscribe\":{}}\n{}\n"))
 		}
-	}
+	}})
 	c := open(t, Options{Targets: []string{f.addr}, Dialect: Centrifuge("deltas"), Portable: portable})
 	const n = 20
 	c.grow(n)
@@ -151,7 +185,7 @@ func testCentrifuge(t *testing.T, portable bool) {
 func TestStall(t *testing.T) { eachLink(t, testStall) }
 
 func testStall(t *testing.T, portable bool) {
-	f := newFake(t)
+	f := newFake(t, script{})
 	c := open(t, Options{Targets: []string{f.addr}, Dialect: Plain(), Portable: portable, Stalled: 0.1})
 	const n, stalled = 50, 10
 	c.grow(n)
@@ -174,7 +208,7 @@ func testStall(t *testing.T, portable bool) {
 
 // TestWorkers: a crowd in several processes is one.
 func TestWorkers(t *testing.T) {
-	f, g := newFake(t), newFake(t)
+	f, g := newFake(t, script{}), newFake(t, script{})
 	c := open(t, Options{Targets: []string{f.addr, "http://" + g.addr}, Dialect: Plain(), Worker: []string{os.Args[0]}, Workers: 2, PerProcess: 40, Backoff: time.Millisecond})
 	if got := len(c.Pids()); got != 2 {
 		t.Fatalf("got %d workers, want 2", got)

@@ -141,7 +141,7 @@ func (f *fold) data(s *state, u *update) (*state, []string) {
 	if s.known && u.seq < s.seq {
 		wrong = []string{wrongBack}
 	}
-	return &state{known: true, seq: u.seq}, wrong
+	return &state{known: true, seq: u.seq, sum: u.seq}, wrong
 }
 
 // open adds a map, or more of its tiles.

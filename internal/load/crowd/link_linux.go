@@ -22,9 +22,9 @@ type epollLink struct {
 	loop   *loop
 	epfd   int
 	bell   int // an eventfd
-	source netip.Addr
 	buf    []byte
 	events [eventsAtOnce]unix.EpollEvent
+	busy   bool     // there were many events, and may be more
 	unread []handle // may have more to read
 	again  []handle
 }
@@ -46,9 +46,6 @@ func newLink(l *loop) (link, error) {
 	if err := k.watch(bell, bellSlot, 0, unix.EPOLLIN|unix.EPOLLET); err != nil {
 		k.close()
 		return nil, fmt.Errorf("crowd: epoll: %w", err)
-	}
-	if s := l.opts.source; s > 0 {
-		k.source = netip.AddrFrom4([4]byte{127, 0, byte(s >> 8), byte(s)})
 	}
 	return k, nil
 }
@@ -76,7 +73,7 @@ func (k *epollLink) dial(c handle, m *member, to netip.AddrPort, small bool) err
 	if err != nil {
 		return fmt.Errorf("crowd: socket: %w", err)
 	}
-	err = k.connect(fd, to, small)
+	err = connect(fd, k.source(c.slot), to, small)
 	if err == nil {
 		err = k.watch(fd, int32(c.slot), c.gen, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET)
 	}
@@ -88,20 +85,39 @@ func (k *epollLink) dial(c handle, m *member, to netip.AddrPort, small bool) err
 	return nil
 }
 
+// perSource is how many connections of a loop come from one loopback address.
+// An address has 28,000 ports for one server, but the kernel looks for a free
+// one at length once half of them are taken.
+const perSource = 8 << 10
+
+// source returns the loopback address that a member connects from. The first
+// ones of a process that carries a crowd alone leave it to the system.
+func (k *epollLink) source(slot uint32) netip.Addr {
+	n := uint32(k.loop.number*sourcesPerProcess) + slot/perSource
+	if n == 0 {
+		return netip.Addr{}
+	}
+	n++ // 127.0.0.1 is the system's choice
+	return netip.AddrFrom4([4]byte{127, byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// sourcesPerProcess is enough for as many files as a process may ever have.
+const sourcesPerProcess = 128
+
 // connect begins to connect. A buffer's size must be set before, since it is
 // what the window is made of; the source's port is chosen with regard to the
 // target, or there would be too few.
-func (k *epollLink) connect(fd int, to netip.AddrPort, small bool) error {
+func connect(fd int, from netip.Addr, to netip.AddrPort, small bool) error {
 	if small {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, smallBuffer); err != nil {
 			return err
 		}
 	}
-	if k.source.IsValid() && to.Addr().Is4() && to.Addr().IsLoopback() {
+	if from.IsValid() && to.Addr().Is4() && to.Addr().IsLoopback() {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return err
 		}
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: k.source.As4()}); err != nil {
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}); err != nil {
 			return err
 		}
 	}
@@ -140,9 +156,18 @@ func (k *epollLink) poll(wait time.Duration) {
 	if len(k.unread) > 0 {
 		wait = 0
 	}
-	n := k.wait(0)
+	n := 0
+	if k.busy || wait == 0 {
+		n = k.wait(0)
+	}
 	if n == 0 && wait > 0 {
 		n = k.wait(int((wait + time.Millisecond - 1) / time.Millisecond))
+	}
+	k.busy = n >= eventsAtOnce/8
+	if gather := k.loop.opts.Gather; gather > 0 && n > 0 && !k.busy {
+		k.busy = true // there will be more
+		pause := unix.NsecToTimespec(int64(gather))
+		_ = unix.Nanosleep(&pause, nil) // one that is cut short is long enough
 	}
 	for i := range k.events[:n] {
 		k.handle(&k.events[i])

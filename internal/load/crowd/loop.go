@@ -19,6 +19,7 @@ import (
 type loop struct {
 	// Static after newLoop.
 	opts    Options
+	number  int // of the worker
 	targets []target
 	start   time.Time
 	link    link
@@ -58,7 +59,9 @@ type waiter struct {
 
 var errClosed = errors.New("crowd: closed")
 
-func newLoop(opts Options) (*loop, error) {
+// newLoop starts the loop of a worker with that number, or, for 0, of a process
+// that carries a crowd alone.
+func newLoop(opts Options, number int) (*loop, error) {
 	regions := make([]cairn.Cell, len(opts.Regions))
 	for i, s := range opts.Regions {
 		c, err := cairn.ParseCell(s)
@@ -71,7 +74,7 @@ func newLoop(opts Options) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{opts: opts, start: time.Now(), table: newTable(t, regions), tongue: t, stats: NewStats(), window: time.Now(), todo: []func(){}}
+	l := &loop{opts: opts, number: number, start: time.Now(), table: newTable(t, regions), tongue: t, stats: NewStats(), window: time.Now(), todo: []func(){}}
 	l.hearing = newHearing()
 	for _, s := range opts.Targets {
 		tg, err := l.hearing.newTarget(l, s)

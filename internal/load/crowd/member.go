@@ -66,7 +66,7 @@ func (l *loop) join() uint32 {
 	}
 	l.members++
 	m := l.at(slot)
-	m.target = uint16(int(slot) % len(l.targets))
+	m.target = uint16((int(slot) + l.number) % len(l.targets))
 	m.state = l.table.enter(l.table.nothing).id
 	if f := l.opts.Stalled; int(float64(slot+1)*f) > int(float64(slot)*f) {
 		m.flags |= flagSmall

@@ -19,7 +19,7 @@ func (x *parts) add(ctx context.Context, opts Options, number int) error {
 	var p part
 	var err error
 	if number == 0 {
-		p, err = newLoop(opts)
+		p, err = newLoop(opts, 0)
 	} else {
 		p, err = startWorker(ctx, opts, number)
 	}

@@ -41,21 +41,27 @@ type fake struct {
 	ln   net.Listener
 	addr string
 
+	script script
+
 	mu     sync.Mutex
 	conns  []net.Conn
-	head   func(n int) string // the answer to the nth handshake, instead of an upgrade; "" upgrades
-	speak  func(c net.Conn)   // after the handshake, and then hear
-	hear   func(c net.Conn, message string)
 	shakes int
 }
 
-func newFake(t testing.TB) *fake {
+// A script is how a fake behaves; what is nil it leaves out.
+type script struct {
+	head  func(n int) string // the answer to the nth handshake, instead of an upgrade; "" upgrades
+	speak func(c net.Conn)   // after the handshake
+	hear  func(c net.Conn, message string)
+}
+
+func newFake(t testing.TB, x script) *fake {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{t: t, ln: ln, addr: ln.Addr().String()}
+	f := &fake{t: t, ln: ln, addr: ln.Addr().String(), script: x}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -82,10 +88,10 @@ func (f *fake) serve(c net.Conn) {
 	defer c.Close()
 	f.mu.Lock()
 	f.shakes++
-	n, head, speak, hear := f.shakes, f.head, f.speak, f.hear
+	n := f.shakes
 	f.mu.Unlock()
-	if head != nil {
-		if text := head(n); text != "" {
+	if f.script.head != nil {
+		if text := f.script.head(n); text != "" {
 			fmt.Fprint(c, text)
 			return
 		}
@@ -93,16 +99,16 @@ func (f *fake) serve(c net.Conn) {
 	if !f.upgrade(c) {
 		return
 	}
-	if speak != nil {
-		speak(c)
+	if f.script.speak != nil {
+		f.script.speak(c)
 	}
 	for {
 		b, op, err := wsutil.ReadClientData(c)
 		if err != nil {
 			return
 		}
-		if hear != nil && op == ws.OpText {
-			hear(c, string(b))
+		if f.script.hear != nil && op == ws.OpText {
+			f.script.hear(c, string(b))
 		}
 	}
 }

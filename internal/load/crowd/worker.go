@@ -16,7 +16,7 @@ type request struct {
 	ID        uint64   `json:"id"`
 	Do        string   `json:"do"`
 	Options   *Options `json:"options,omitempty"` // open
-	Source    int      `json:"source,omitempty"`  // open
+	Number    int      `json:"number,omitempty"`  // open: the worker's, from 1
 	N         int      `json:"n,omitempty"`       // grow, stall
 	PerSecond float64  `json:"per_second,omitempty"`
 	Of        uint64   `json:"of,omitempty"` // cancel: which request
@@ -76,8 +76,8 @@ func startWorker(ctx context.Context, opts Options, number int) (part, error) {
 		return nil, fmt.Errorf("crowd: worker: %w", err)
 	}
 	go w.listen(out)
-	opts.Worker = nil
-	if _, err := w.ask(ctx, request{Do: doOpen, Options: &opts, Source: number + 1}); err != nil {
+	opts.Targets = opts.targetsOf(number)
+	if _, err := w.ask(ctx, request{Do: doOpen, Options: &opts, Number: number}); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
@@ -260,8 +260,7 @@ func (x *work) do(r *request) (a answer, err error) {
 		if x.loop != nil || r.Options == nil {
 			return a, errors.New("crowd: worker: is open, or has no options")
 		}
-		r.Options.source = r.Source
-		x.loop, err = newLoop(*r.Options)
+		x.loop, err = newLoop(*r.Options, r.Number)
 	case doStall:
 		a.N, err = x.loop.stall(r.N)
 	case doResume:
