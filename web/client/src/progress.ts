@@ -6,16 +6,6 @@ export type Fit = "news" | "known" | "early" | "gap";
 /** Names what a watch sees of its hunt: two watches with one key see the same. The world ("") is a region, unlike none. */
 export const watchKey = (regions: Iterable<string>, standings: boolean): string => [...new Set(regions)].sort().map((region) => `${region},`).join("") + (standings ? "+" : "");
 
-/** Of geohash prefixes, those that lie in no other, sorted: deltas come for these. */
-export function outermost(regions: Iterable<string>): string[] {
-  const outer: string[] = [];
-  for (const region of [...new Set(regions)].sort()) {
-    const last = outer.at(-1);
-    if (last === undefined || !region.startsWith(last)) outer.push(region);
-  }
-  return outer;
-}
-
 /**
  * How far a client has been told of one hunt, within one epoch: which regions
  * it knows, each up to which sweep. It keeps no tiles.
@@ -51,7 +41,7 @@ export class Progress {
   snapshot(frame: SnapshotFrame): void {
     this.#of = watchKey(frame.regions, frame.standings !== undefined);
     this.#known.clear();
-    for (const region of outermost(frame.regions)) this.#known.set(region, frame.seq);
+    for (const region of frame.regions) this.#known.set(region, frame.seq);
     this.#newest = frame.seq;
   }
 

@@ -78,7 +78,7 @@ export class HuntView extends Emitter<ViewEvents> {
     return this.#boards.values();
   }
 
-  /** The regions that are known (geohash prefixes, none in another), each up to which sweep. Empty before the first snapshot. */
+  /** The regions that are known, each up to which sweep. Empty before the first snapshot. */
   get regions(): ReadonlyMap<string, number> {
     return this.#progress.regions;
   }

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { HuntView, type Change, type DeltaFrame, type LiveMap, type SnapshotFrame } from "../src/index.js";
-import { outermost } from "../src/progress.js";
 
 const map = (tick: number, ...geohashes: string[]): LiveMap => ({
   tick,
@@ -29,7 +28,7 @@ describe("folding", () => {
     view.apply(snapshot(5, map(1, "u4", "u5")));
     expect(view.apply(snapshot(6, { ...map(2, "u6", "u7"), claimed: [claim(2, 1, "bo")] }))).toBe("news");
     expect(tiles()).toEqual([["2/0", undefined], ["2/1", "bo"]]);
-    expect([...view.regions]).toEqual([["u", 6], ["v", 6]]); // u4 lies in u
+    expect([...view.regions]).toEqual([["u", 6], ["u4", 6], ["v", 6]]);
     expect(changes.map(({ reset }) => reset)).toEqual([true, true]);
   });
 
@@ -104,10 +103,4 @@ describe("holding and expiring", () => {
     expect([...view.maps.keys()]).toEqual([2]);
     expect(changes.at(-1)?.closed).toEqual([1]);
   });
-});
-
-test("regions that lie in no other", () => {
-  expect(outermost(["u4", "v", "u4xs", "v", "u5", "u4x"])).toEqual(["u4", "u5", "v"]);
-  expect(outermost(["u4", ""])).toEqual([""]);
-  expect(outermost([])).toEqual([]);
 });

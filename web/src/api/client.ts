@@ -75,8 +75,9 @@ export class Client {
       throw new Problem(0, "unreachable", "The server can't be reached.");
     }
     if (response.status === 401) this.refused();
-    const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
-    return [response, answer];
+    const answer = (await response.json().catch(() => undefined)) as Record<string, unknown> | undefined;
+    if (!answer && response.ok) throw new Problem(0, "unreachable", "The server's answer broke off."); // what it did is not known
+    return [response, answer ?? {}];
   }
 }
 

@@ -1,7 +1,7 @@
 // A gateway in miniature, by docs/live.md: what the server keeps and says, on a
 // network that loses what it likes.
 import type { ClaimedTile, DeltaFrame, LiveMap, Socket, StandingsFrame, Watch } from "../src/index.js";
-import { outermost, watchKey } from "../src/progress.js";
+import { watchKey } from "../src/progress.js";
 
 /** A seeded source of chance (mulberry32). */
 export function chance(seed: number): () => number {
@@ -80,7 +80,7 @@ class Hunt {
 /** How far a connection was told of a hunt. */
 interface Cursor {
   watch: Watch;
-  outer: string[];
+  regions: string[]; // each has deltas, also one that lies in another
   seq: number | undefined; // undefined: nothing yet
 }
 
@@ -203,8 +203,8 @@ export class Gateway {
     if (!watch.regions.length && !watch.standings) return;
     const resumes = past.epoch === this.epoch && past.seq !== undefined && past.seq <= this.seq;
     if (resumes) this.resumed++;
-    const cursor: Cursor = { watch, outer: outermost(watch.regions), seq: resumes ? past.seq! - 1 : undefined };
-    for (const cell of cursor.outer) this.#region(watch.hunt, cell).views++;
+    const cursor: Cursor = { watch, regions: [...new Set(watch.regions)], seq: resumes ? past.seq! - 1 : undefined };
+    for (const cell of cursor.regions) this.#region(watch.hunt, cell).views++;
     connection.cursors.set(watch.hunt, cursor);
     // Some are told at once, some with the next sweep.
     if (this.around.random() < 0.7) this.#tell(connection, cursor);
@@ -217,8 +217,8 @@ export class Gateway {
     return region;
   }
 
-  #leave({ watch, outer }: Cursor): void {
-    for (const cell of outer) {
+  #leave({ watch, regions }: Cursor): void {
+    for (const cell of regions) {
       const region = this.#region(watch.hunt, cell);
       if (--region.views === 0) region.idle = this.seq;
     }
@@ -264,9 +264,9 @@ export class Gateway {
 
   /** Sends what a cursor lacks: out of the rings, else a snapshot. */
   #tell(connection: Connection, cursor: Cursor): void {
-    const { watch, outer, seq } = cursor;
+    const { watch, seq } = cursor;
     const hunt = this.hunts.get(watch.hunt)!;
-    const regions = outer.map((cell) => this.#region(watch.hunt, cell));
+    const regions = cursor.regions.map((cell) => this.#region(watch.hunt, cell));
     const skipped = this.around.random() < this.around.faults() / 10;
     cursor.seq = this.seq;
     if (seq !== undefined && !skipped && regions.every(({ base }) => base <= seq)) {
@@ -276,7 +276,7 @@ export class Gateway {
       return;
     }
     const boards = watch.standings && { standings: hunt.board ? [hunt.board] : [] };
-    connection.send({ type: "snapshot", hunt: hunt.id, seq: this.seq, regions: [...new Set(watch.regions)].sort(), maps: hunt.seen(outer), ...boards });
+    connection.send({ type: "snapshot", hunt: hunt.id, seq: this.seq, regions: [...new Set(watch.regions)].sort(), maps: hunt.seen(watch.regions), ...boards });
   }
 
   /** Reads the logs anew: another epoch, in which sweeps count from elsewhere. */
