@@ -165,6 +165,8 @@ func (s *Server) routeStreams(mux *http.ServeMux, api huma.API) {
 	mux.HandleFunc(liveRoute, s.getLive)
 	live := map[string]*huma.Response{"101": {Description: "A WebSocket that speaks the subprotocol."}}
 	addProblems(api, live, 400, 403, 426, 503)
+	live["503"].Description = "Not now: more connect than are taken a second, there is no room, or this gateway starts or ends. " +
+		"Retry-After is this client's own place in line, 1 to 60 seconds; the connection is closed."
 	api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/v1/live", Tags: []string{"streams"},
 		Summary: "What happens, as a WebSocket", Responses: live,
