@@ -25,7 +25,9 @@ type hugePlan struct {
 	perSecond   float64 // connections a second as they come; 0 is as fast as it goes
 	idle        time.Duration
 	load        time.Duration
-	short       time.Duration // of all but the first load
+	short       time.Duration // at the default sweep
+	surgeFor    time.Duration
+	stalledFor  time.Duration
 	surge       int
 	stalled     float64
 	within      time.Duration // all are back after a cut
@@ -67,7 +69,9 @@ func huge(ctx context.Context, args []string) error {
 	f.Float64Var(&p.perSecond, "ramp", 0, "connections a second as they come; 0 means as fast as it goes")
 	f.DurationVar(&p.idle, "idle", 5*time.Second, "how long connections are left alone before their memory is read")
 	f.DurationVar(&p.load, "for", time.Minute, "how long one delta a second is published")
-	f.DurationVar(&p.short, "storms-for", 30*time.Second, "how long it is published at the default sweep, and in a surge; twice that with stalled readers")
+	f.DurationVar(&p.short, "default-for", 30*time.Second, "how long it is published at the default sweep")
+	f.DurationVar(&p.surgeFor, "surge-for", 12*time.Second, "how long it is published around a surge")
+	f.DurationVar(&p.stalledFor, "stalled-for", 2*time.Minute, "how long it is published while some don't read: their buffers must fill first")
 	f.IntVar(&p.surge, "surge", 10_000, "connections that come at once; 0 means none")
 	f.Float64Var(&p.stalled, "stalled", 0.1, "part of the connections that stop reading; 0 means none")
 	f.DurationVar(&p.within, "back-within", 5*time.Minute, "how long it may take until all are back that were cut off")
@@ -101,7 +105,7 @@ func huge(ctx context.Context, args []string) error {
 
 // floored measures the floor.
 func (p *hugePlan) floored(ctx context.Context, k *system.Kit, r *hugeRecord) (err error) {
-	t, err := trial.Begin(ctx, k, system.Spec{Kind: system.Floor, Servers: p.servers}, trial.Options{})
+	t, err := trial.Begin(ctx, k, system.Spec{Kind: system.Floor, Servers: p.servers}, trial.Options{Most: p.connections})
 	if err != nil {
 		return err
 	}
@@ -115,7 +119,7 @@ func (p *hugePlan) floored(ctx context.Context, k *system.Kit, r *hugeRecord) (e
 }
 
 func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err error) {
-	t, err := trial.Begin(ctx, k, system.Spec{Kind: system.Ours, Servers: p.servers, Sweep: sweepLow}, trial.Options{Stalled: p.stalled})
+	t, err := trial.Begin(ctx, k, system.Spec{Kind: system.Ours, Servers: p.servers, Sweep: sweepLow}, trial.Options{Stalled: p.stalled, Most: p.connections + p.surge})
 	if err != nil {
 		return err
 	}
@@ -149,13 +153,13 @@ func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err 
 func (p *hugePlan) storms(ctx context.Context, t *trial.Trial, r *hugeRecord) (err error) {
 	if p.surge > 0 {
 		r.Surged = p.surge
-		if r.Surge, err = t.Surge(ctx, 1, p.short, p.surge); err != nil {
+		if r.Surge, err = t.Surge(ctx, 1, p.surgeFor, p.surge); err != nil {
 			return err
 		}
 		sayLoad(fmt.Sprintf("+%d", p.surge), r.Surge)
 	}
 	if r.Stallers = int(p.stalled * float64(p.connections)); r.Stallers > 0 {
-		if r.Stalled, err = t.Stalled(ctx, 1, 2*p.short, r.Stallers); err != nil {
+		if r.Stalled, err = t.Stalled(ctx, 1, p.stalledFor, r.Stallers); err != nil {
 			return err
 		}
 		sayLoad("stalled readers", r.Stalled)
@@ -182,5 +186,5 @@ func sayGrowth(what string, g *trial.Growth) {
 }
 
 func sayLoad(what string, l *trial.Load) {
-	say("%-16s p50 %.0f ms, p99 %.0f ms, p99.9 %.0f ms, max %.0f ms; %.2f µs CPU a delivery; %d skips, %d gaps, %d cut", what, l.P50, l.P99, l.P999, l.Max, l.CPUEach, l.Skips, l.Gaps, l.Lost)
+	say("%-16s p50 %.0f ms, p99 %.0f ms, p99.9 %.0f ms, max %.0f ms; %.2f µs CPU a delivery; %d skips, %d gaps, %d lost, closes %v", what, l.P50, l.P99, l.P999, l.Max, l.CPUEach, l.Skips, l.Gaps, l.Lost, l.Closes)
 }

@@ -248,14 +248,17 @@ func hugeTables(w io.Writer, r *hugeRecord) {
 		}
 	}
 	fmt.Fprintln(w)
-	table(w, "one delta a second to everyone", "p50", "p99", "p99.9", "of the floor's p99", "CPU a delivery", "of the floor", "less idle", "skips", "gaps", "cut")
-	floor := trial.Load{}
+	table(w, "one delta a second to everyone", "p50", "p99", "p99.9", "of the floor's p99", "of the p99 before", "CPU a delivery", "of the floor", "less idle", "skips", "gaps", "cut")
+	var floor, before trial.Load
 	if r.Floor != nil {
 		floor = *r.Floor
 	}
 	for _, l := range r.loads() {
-		cells(w, l.name, fmt.Sprintf("%.0f ms", l.P50), fmt.Sprintf("%.0f ms", l.P99), fmt.Sprintf("%.0f ms", l.P999), times(l.P99, floor.P99),
+		cells(w, l.name, fmt.Sprintf("%.0f ms", l.P50), fmt.Sprintf("%.0f ms", l.P99), fmt.Sprintf("%.0f ms", l.P999), times(l.P99, floor.P99), times(l.P99, before.P99),
 			us(l.CPUEach), times(l.CPUEach, floor.CPUEach), us(l.CPUNet), fmt.Sprint(l.Skips), fmt.Sprint(l.Gaps), fmt.Sprint(l.Lost))
+		if l.Load == r.Default {
+			before = *l.Load
+		}
 	}
 	fmt.Fprintln(w)
 	if s := r.Staleness; s != nil {

@@ -94,20 +94,23 @@ func (t *Trial) DropAll(ctx context.Context, perSecond float64, within time.Dura
 func (t *Trial) back(ctx context.Context, c *Comeback, perSecond float64, within time.Duration) (*crowd.Stats, error) {
 	from := time.Now()
 	var sum *crowd.Stats
+	asking := time.Duration(0) // how long a large crowd takes to say what it saw, which costs those whom it asks
 	for published := 0; ; {
 		if time.Since(from).Seconds()*perSecond >= float64(published) {
-			published++
+			published++ // one that is late is made up for at the next
 			if err := t.System.Publish(ctx); err != nil {
 				return nil, err
 			}
 		}
-		if err := wait(ctx, 100*time.Millisecond); err != nil {
+		if err := wait(ctx, max(100*time.Millisecond, 4*asking)); err != nil {
 			return nil, err
 		}
+		asked := time.Now()
 		w, err := t.Crowd.Window(ctx)
 		if err != nil {
 			return nil, err
 		}
+		asking = time.Since(asked)
 		if sum == nil {
 			sum = w
 		} else {

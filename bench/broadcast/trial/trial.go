@@ -32,6 +32,7 @@ type Trial struct {
 type Options struct {
 	Proto   bool    // ours: watch in cairn.v1.proto, not cairn.v1.json
 	Stalled float64 // part of the connections that can be stalled soon
+	Most    int     // connections that there will be at most: workers enough for them are started at once
 }
 
 // Begin starts a system, with nobody connected to it.
@@ -47,7 +48,7 @@ func Begin(ctx context.Context, k *system.Kit, spec system.Spec, opts Options) (
 	}()
 	t.Crowd, err = crowd.Open(ctx, crowd.Options{
 		Targets: t.System.Targets, Dialect: t.dialect(), Hunt: system.Hunt, Regions: []string{system.Region},
-		Stalled: opts.Stalled, Worker: []string{k.Self, "watch"}, Workers: runtime.NumCPU(),
+		Stalled: opts.Stalled, Worker: []string{k.Self, "watch"}, Workers: max(runtime.NumCPU(), (opts.Most+perWorker-1)/perWorker),
 	})
 	if err != nil {
 		return nil, err
@@ -83,6 +84,10 @@ func awaitStill(ctx context.Context) error {
 	}
 	return nil
 }
+
+// perWorker is how many connections a process of the crowd carries where it may
+// have 20,000 files.
+const perWorker = 17_500
 
 // settle is how long a process that has just started, or has just taken on
 // connections, is given before its memory is read.
