@@ -247,7 +247,7 @@ func (t *tail) change(body []byte) error {
 // sense is left alone: whoever wrote it was told when the act was checked, or is
 // told by the log.
 func (h *Hub) turn(knob, value string) {
-	want := ""
+	var want string
 	switch knob {
 	case sweepKnob:
 		d, err := time.ParseDuration(value)
