@@ -1,10 +1,14 @@
 package crowd
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,4 +239,103 @@ func TestWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.until("all are back", func(s *Stats) bool { return s.Reconnects == n && s.Ready == n })
+}
+
+// TestGrowEnds: where nobody listens, growing ends with its context.
+func TestGrowEnds(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	for name, worker := range map[string][]string{"here": nil, "worker": {os.Args[0]}} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t, Options{Targets: []string{addr}, Dialect: Plain(), Worker: worker, Backoff: time.Millisecond, BackoffCap: 5 * time.Millisecond})
+			ctx, cancel := context.WithCancel(t.Context())
+			grown := make(chan error, 1)
+			go func() { grown <- c.Grow(ctx, 5, 1000) }()
+			c.until("it is refused", func(s *Stats) bool { return s.Errors["connection refused"] >= 10 })
+			cancel()
+			if err := <-grown; !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want the context's error", err)
+			}
+		})
+	}
+}
+
+// TestWorkerGone: a worker that is killed is an error, and nothing hangs.
+func TestWorkerGone(t *testing.T) {
+	f := newFake(t, script{})
+	c, err := Open(t.Context(), Options{Targets: []string{f.addr}, Dialect: Plain(), Worker: []string{os.Args[0]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Grow(t.Context(), 3, 0); err != nil {
+		t.Fatal(err)
+	}
+	p, err := os.FindProcess(c.Pids()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it shows", func() bool { _, err := c.Window(t.Context()); return errors.Is(err, errWorkerGone) })
+	if err := c.Grow(t.Context(), 1, 0); !errors.Is(err, errWorkerGone) {
+		t.Errorf("got %v", err)
+	}
+	if err := c.Close(); err == nil {
+		t.Error("closed without a word of the worker that was killed")
+	}
+}
+
+// TestOptions: what can't work is said.
+func TestOptions(t *testing.T) {
+	ok := Options{Targets: []string{"127.0.0.1:1"}, Dialect: JSON()}
+	for want, change := range map[string]func(o *Options){
+		"Targets":      func(o *Options) { o.Targets = nil },
+		"host:port":    func(o *Options) { o.Targets = []string{"https://x"} },
+		"Dialect":      func(o *Options) { o.Dialect = Dialect{Name: "latin"} },
+		"Dialect.Path": func(o *Options) { o.Dialect.Path = "live" },
+		"Regions[0]":   func(o *Options) { o.Regions = []string{"ä"} },
+		"Stalled":      func(o *Options) { o.Stalled = 1.5 },
+		"Gather":       func(o *Options) { o.Gather = -1 },
+	} {
+		o := ok
+		change(&o)
+		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error about %s", err, want)
+		}
+	}
+	c := open(t, Options{Targets: ok.Targets, Dialect: Plain(), PerProcess: 3})
+	if err := c.Grow(t.Context(), 4, 0); err == nil {
+		t.Error("grew beyond what a process may have")
+	}
+}
+
+// TestTargetsOf: every server has as many connections as the others.
+func TestTargetsOf(t *testing.T) {
+	for _, x := range []struct{ targets, workers, each int }{{1, 1, 1}, {4, 2, 2}, {2, 4, 1}, {16, 17, 16}, {3, 2, 3}, {3, 0, 3}} {
+		o := Options{Targets: strings.Split(strings.Repeat("x,", x.targets-1)+"x", ","), Workers: x.workers}
+		for i := range o.Targets {
+			o.Targets[i] += fmt.Sprint(i)
+		}
+		count := map[string]int{}
+		for w := range max(1, x.workers) {
+			some := o.targetsOf(w + 1)
+			if len(some) != x.each {
+				t.Errorf("%+v: worker %d has %v", x, w+1, some)
+			}
+			for _, s := range some {
+				count[s]++
+			}
+		}
+		if len(count) != x.targets || slices.Max(slices.Collect(maps.Values(count))) != slices.Min(slices.Collect(maps.Values(count))) {
+			t.Errorf("%+v: got %v", x, count)
+		}
+		if got := o.targetsOf(x.workers + 2); len(got) != x.targets {
+			t.Errorf("%+v: one more has %v", x, got)
+		}
+	}
 }

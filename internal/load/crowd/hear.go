@@ -196,6 +196,9 @@ func (l *loop) frame(c handle, m *member, h ws.Header, payload []byte, hash uint
 		l.stats.Closes[int(code)]++
 		l.hearing.out = appendFrame(l.hearing.out[:0], ws.OpClose, payload)
 		_ = l.link.send(c, m, l.hearing.out) // one that fails is gone already
+		if code == ws.StatusGoingAway || code == statusRestart {
+			l.elsewhere(m)
+		}
 		l.retry(c, m, l.backoff(m))
 		return
 	case ws.OpContinuation, ws.OpText, ws.OpBinary:
@@ -269,6 +272,10 @@ func appendFrame(b []byte, op ws.OpCode, payload []byte) []byte {
 	ws.Cipher(b[len(b)-len(payload):], h.Mask, 0)
 	return b
 }
+
+// statusRestart is the close code of a server that restarts or drains (IANA's
+// registry of RFC 6455 close codes).
+const statusRestart ws.StatusCode = 1012
 
 type sliceWriter []byte
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -232,6 +233,23 @@ func (c *tester) agreed(n int) string {
 	return slices.Collect(maps.Keys(s.States))[0]
 }
 
+// describe tells apart the states of a crowd that this process carries.
+func (c *tester) describe() string {
+	var b strings.Builder
+	l, ok := c.parts.list[0].(*loop)
+	if !ok {
+		return ""
+	}
+	_ = l.do(func() {
+		for slot := range l.members {
+			m := l.at(slot)
+			s := l.table.states[m.state]
+			fmt.Fprintf(&b, "\n%d: phase %d, flags %b, sum %x, epoch %s, seq %d, regions at %d, maps %v", slot, m.phase, m.flags, s.sum, s.epoch, s.seq, s.at, slices.Sorted(maps.Keys(s.maps)))
+		}
+	})
+	return b.String()
+}
+
 // TestFold: whoever watches comes to know the same, through cuts of either
 // side, whichever gateway it is at, and no matter when it came.
 func TestFold(t *testing.T) {
@@ -276,6 +294,14 @@ func testFold(t *testing.T, d Dialect, portable bool) {
 	fresh := open(t, opts)
 	fresh.grow(1)
 	until(t, "one that came just now knows what all others know", func() bool { return fresh.agreed(1) == c.agreed(n) })
+	l := c.parts.list[0].(*loop)
+	if err := l.do(func() {
+		if got, most := len(l.table.states), 1+len(r.addrs); got > most { // to know nothing is one, too
+			t.Errorf("%d states are kept, want at most %d: nobody is in the others", got, most)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
 	s := c.sum
 	if s.Resumed == 0 || s.Reconnects == 0 || s.Latency.Count() == 0 || first == c.agreed(n) {
 		t.Errorf("got %+v; want some to have resumed: the test shows little", s)
@@ -283,14 +309,21 @@ func testFold(t *testing.T, d Dialect, portable bool) {
 	t.Logf("%d deliveries, %d came back, %d resumed, %d restarted, %d skips", s.Deliveries, s.Reconnects, s.Resumed, s.Restarted, s.Skips)
 }
 
-// TestDrain: a gateway that drains is left within the time that it says.
+// TestDrain: a gateway that drains is left within the time that it says, for
+// another one, and nobody misses anything.
 func TestDrain(t *testing.T) {
-	r := newRig(t, 1, broadcast.Options{})
-	r.open(10, time.Minute)
+	r := newRig(t, 2, broadcast.Options{})
+	m := r.open(10, time.Minute)
 	c := open(t, Options{Targets: r.addrs, Dialect: JSON(), Hunt: huntID, Regions: []string{""}, Backoff: time.Millisecond, BackoffCap: 20 * time.Millisecond})
-	c.grow(20)
+	const n = 20
+	c.grow(n)
 	r.hubs[0].Drain(100 * time.Millisecond)
-	c.until("all were asked to go", func(s *Stats) bool { return s.Drains >= 20 })
+	r.claim(m, 3)
+	c.agreed(n)
+	c.until("all are at the other", func(s *Stats) bool { return s.Ready == n && r.hubs[1].Connections() == n })
+	if c.sum.Drains != n/2 {
+		t.Errorf("%d were asked to go, want half of %d", c.sum.Drains, n)
+	}
 }
 
 // TestHubStall: those who do not read are skipped or closed by the hub, and

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/veltrix/cairn"
@@ -320,7 +321,17 @@ func (l *loop) lost(c handle, err error) {
 		return
 	}
 	l.fail(err)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		l.elsewhere(m)
+	}
 	l.retry(c, m, l.backoff(m))
+}
+
+// elsewhere has a member go to another server, if there is one.
+func (l *loop) elsewhere(m *member) {
+	if n := len(l.targets); n > 1 {
+		m.target = uint16((int(m.target) + 1 + rand.IntN(n-1)) % n)
+	}
 }
 
 // retry hangs up and connects again later.

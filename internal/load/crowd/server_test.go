@@ -186,7 +186,7 @@ func (c *tester) until(what string, enough func(s *Stats) bool) *Stats {
 			return c.sum
 		}
 		if time.Now().After(over) {
-			c.t.Fatalf("waited too long until %s: %+v", what, c.sum)
+			c.t.Fatalf("waited too long until %s: %+v%s", what, c.sum, c.describe())
 		}
 	}
 }

@@ -58,6 +58,7 @@ func (l *loop) fire() bool {
 			l.lost(t.member, errSlowHandshake)
 		case t.kind == timerMove && m.phase == phaseLive:
 			l.drop(t.member, m, false)
+			l.elsewhere(m)
 			l.wait(t.member.slot, m, 0)
 		}
 	}
