@@ -34,7 +34,7 @@ type Options struct {
 	Regions   []string     // geohashes; none and no Standings watch nothing
 	Standings bool
 
-	Stalled float64 // part of the connections, 0 to 1, that get a small receive buffer, so that Stall soon shows
+	Stalled float64 // part of the connections, 0 to 1, that have a small receive buffer until they resume, so that Stall soon shows
 
 	Backoff    time.Duration // longest wait before the first try to come back; it doubles with each; 0 means 400ms
 	BackoffCap time.Duration // 0 means 10s

@@ -157,7 +157,8 @@ func (r *rig) append(w eventlog.Writer, body []byte) {
 	}
 }
 
-// open appends a map that is open at once, for a while.
+// open appends a map that is open at once, for a while: no shorter than those
+// before it, since maps close in the order that they opened in.
 func (r *rig) open(tiles int, lifetime time.Duration) *cairn.Map {
 	r.t.Helper()
 	r.tick++
@@ -233,20 +234,23 @@ func (c *tester) agreed(n int) string {
 	return slices.Collect(maps.Keys(s.States))[0]
 }
 
-// describe tells apart the states of a crowd that this process carries.
+// describe tells apart the members of a crowd that this process carries, those
+// in the same state once.
 func (c *tester) describe() string {
 	var b strings.Builder
-	l, ok := c.parts.list[0].(*loop)
-	if !ok {
-		return ""
-	}
-	_ = l.do(func() {
-		for slot := range l.members {
-			m := l.at(slot)
-			s := l.table.states[m.state]
-			fmt.Fprintf(&b, "\n%d: phase %d, flags %b, sum %x, epoch %s, seq %d, regions at %d, maps %v", slot, m.phase, m.flags, s.sum, s.epoch, s.seq, s.at, slices.Sorted(maps.Keys(s.maps)))
+	if l, ok := c.parts.list[0].(*loop); ok {
+		seen := map[string]int{}
+		_ = l.do(func() {
+			for slot := range l.members {
+				m := l.at(slot)
+				s := l.table.states[m.state]
+				seen[fmt.Sprintf("phase %d, flags %b, sum %x, epoch %s, seq %d, regions at %d, %d maps", m.phase, m.flags, s.sum, s.epoch, s.seq, s.at, len(s.maps))]++
+			}
+		})
+		for _, k := range slices.Sorted(maps.Keys(seen)) {
+			fmt.Fprintf(&b, "\n%d: %s", seen[k], k)
 		}
-	})
+	}
 	return b.String()
 }
 
@@ -262,7 +266,8 @@ func TestFold(t *testing.T) {
 
 func testFold(t *testing.T, d Dialect, portable bool) {
 	r := newRig(t, 2, broadcast.Options{})
-	m := r.open(300, 10*time.Minute)
+	const lifetime = 100 * time.Millisecond
+	m := r.open(300, lifetime)
 	opts := Options{
 		Targets: r.addrs, Dialect: d, Hunt: huntID, Regions: []string{"u4", "9q", "u4xs"}, Standings: true, Portable: portable,
 		Backoff: 5 * time.Millisecond, BackoffCap: 50 * time.Millisecond,
@@ -280,16 +285,20 @@ func testFold(t *testing.T, d Dialect, portable bool) {
 				t.Fatal(err)
 			}
 		case step%13 == 7:
-			r.open(50, time.Duration(1+rand.IntN(300))*time.Millisecond)
+			m = r.open(1+rand.IntN(300), lifetime)
 		case step%17 == 9:
 			r.board(step)
 		case step%41 == 40:
 			c.grow(10)
 			n += 10
 		default:
-			r.claim(m, step)
+			r.claim(m, rand.IntN(len(m.Tiles)))
 		}
 		time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond)
+	}
+	m = r.open(300, 10*time.Minute)
+	for tile := range 10 {
+		r.claim(m, tile)
 	}
 	fresh := open(t, opts)
 	fresh.grow(1)
@@ -330,7 +339,6 @@ func TestDrain(t *testing.T) {
 // those who do lose nothing.
 func TestHubStall(t *testing.T) {
 	r := newRig(t, 1, broadcast.Options{StuckFor: time.Second})
-	r.open(10, time.Minute)
 	c := open(t, Options{Targets: r.addrs, Dialect: JSON(), Hunt: huntID, Regions: []string{""}, Stalled: 0.1, Backoff: time.Millisecond, BackoffCap: 20 * time.Millisecond})
 	const n = 50
 	c.grow(n)

@@ -46,7 +46,8 @@ var (
 
 const (
 	shakeWithin = 30 * time.Second
-	smallBuffer = 4 << 10   // bytes of SO_RCVBUF for those who are to stall
+	smallBuffer = 16 << 10  // bytes of SO_RCVBUF for those who are to stall; the kernel doubles it
+	largeBuffer = 512 << 10 // bytes of it once they have resumed
 	readAtOnce  = 256 << 10 // bytes; the one buffer that a loop reads into
 	frameMax    = 64 << 20  // bytes; no server of ours sends more
 	headMax     = 16 << 10  // bytes of an answer to the handshake

@@ -142,7 +142,12 @@ func (k *epollLink) send(_ handle, m *member, b []byte) error {
 	return nil
 }
 
-func (k *epollLink) unpause(c handle, _ *member) { k.unread = append(k.unread, c) }
+func (k *epollLink) unpause(c handle, m *member) {
+	if m.is(flagSmall) {
+		_ = unix.SetsockoptInt(int(m.fd), unix.SOL_SOCKET, unix.SO_RCVBUF, largeBuffer) // one that fails is one that is slow
+	}
+	k.unread = append(k.unread, c)
+}
 
 func (k *epollLink) hangUp(_ handle, m *member, reset bool) {
 	if reset {

@@ -20,6 +20,7 @@ type portableLink struct {
 	conns map[uint32]*portableConn // by slot; the loop's
 	news  chan news
 	bell  chan struct{}
+	late  []news // of members that have resumed
 	all   sync.WaitGroup
 }
 
@@ -127,6 +128,11 @@ func (k *portableLink) say(n news) bool {
 }
 
 func (k *portableLink) poll(wait time.Duration) {
+	late := k.late
+	k.late = nil
+	for i := range late {
+		k.take(&late[i])
+	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
@@ -164,10 +170,8 @@ func (k *portableLink) take(n *news) {
 
 func (k *portableLink) unpause(c handle, _ *member) {
 	if p := k.conns[c.slot]; p != nil && p.handle == c && p.held != nil {
-		n := p.held
+		k.late = append(k.late, *p.held)
 		p.held = nil
-		n.at = time.Now().UnixMicro()
-		k.take(n)
 	}
 }
 

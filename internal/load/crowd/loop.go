@@ -217,7 +217,6 @@ func (l *loop) resume() error {
 			if !m.is(flagStalled) {
 				continue
 			}
-			m.flags &^= flagStalled
 			m.since = now
 			l.stalled--
 			if m.phase == phaseAway {
@@ -225,6 +224,7 @@ func (l *loop) resume() error {
 			} else {
 				l.link.unpause(handle{slot, m.gen}, m)
 			}
+			m.flags &^= flagStalled | flagSmall
 		}
 	})
 }
