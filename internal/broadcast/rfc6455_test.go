@@ -336,7 +336,7 @@ func (r *rig) hold(test *rfcCase, s speech, how chop) error {
 
 // wantEnd wants one close frame with one of some codes, and then the end of the
 // stream, without the client having done anything.
-func wantEnd(nc net.Conn, codes []uint16) error {
+func wantEnd(nc io.Reader, codes []uint16) error {
 	h, err := readHeard(nc)
 	if err != nil {
 		return fmt.Errorf("got %w, want a close frame of %d", err, codes)

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package broadcast
+
+func (*loops) leftover() string { return "" }
