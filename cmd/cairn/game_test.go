@@ -464,13 +464,17 @@ func TestLoad(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	p := up(t, data, "--hunt", write(t, "race.yaml", strings.Replace(raceHunt, "tiles_per_map: 20", "tiles_per_map: 400\npuzzles: {tap: 3, cipher: 1, odd: 1}", 1)))
 	var out, errs bytes.Buffer
-	code := run(context.Background(), []string{"load", "--target", p.public, "--rate", "200", "--players", "40", "--crowd", "3", "--connections", "5", "--for", "3s", "--json"}, &out, &errs)
+	code := run(context.Background(), []string{"load", "--target", p.public, "--rate", "200", "--players", "40", "--crowd", "3", "--connections", "30", "--codec", "proto", "--stalled", "10", "--for", "3s", "--json"}, &out, &errs)
 	var rep struct {
 		Outcomes  map[string]int
 		Gaps      int
 		Unseen    int
 		Delta     struct{ Count int }
 		Standings struct{ Count int }
+		Sockets   struct {
+			Delivery                           struct{ Count int }
+			Connected, Stalled, States, Behind int
+		}
 	}
 	if err := json.Unmarshal(out.Bytes(), &rep); err != nil {
 		t.Fatalf("%v: %s%s", err, out.String(), errs.String())
@@ -478,6 +482,10 @@ func TestLoad(t *testing.T) {
 	won := rep.Outcomes["won"]
 	if code != exitDone || won < 50 || rep.Outcomes["gone"] < won || rep.Outcomes["wrong"] > 0 || rep.Delta.Count != won || rep.Standings.Count != won {
 		t.Errorf("exit code %d, said %s, report %s; want some won, each seen in a delta and in the standings, and two gone for each", code, errs.String(), out.String())
+	}
+	// All but the probe, and one that came last.
+	if s := rep.Sockets; s.Connected != 30 || s.Stalled != 2 || s.States != 1 || s.Behind != 0 || s.Delivery.Count == 0 {
+		t.Errorf("report %s; want 30 sockets, two of them stalled, and all others to know the same", out.String())
 	}
 	p.interrupt()
 	if code, out := verify(t, data); code != exitDone {

@@ -18,6 +18,10 @@ const (
 	// more would take its time from the claims.
 	aloneMax = 2000
 
+	// gatherFor is how much later deliveries to many sockets may be timed, so
+	// that these cost the machine less.
+	gatherFor = time.Millisecond
+
 	settleFor = 5 * time.Second
 )
 
@@ -38,22 +42,18 @@ func openSockets(ctx context.Context, o *Options, hunt cairn.HuntID) (*sockets, 
 	if o.Codec == "proto" {
 		dialect = crowd.Proto()
 	}
-	worker := o.Worker
+	worker, gather := o.Worker, gatherFor
 	if o.Connections <= aloneMax {
-		worker = nil
+		worker, gather = nil, 0
 	}
 	c, err := crowd.Open(ctx, crowd.Options{
 		Targets: o.Targets, Dialect: dialect, Hunt: hunt, Regions: o.Regions, Standings: true,
-		Stalled: o.Stalled / 100, Worker: worker,
+		Stalled: o.Stalled / 100, Worker: worker, Gather: gather,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s := &sockets{opts: o, crowd: c}
-	if s.sum, err = c.Window(ctx); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return &sockets{opts: o, crowd: c, sum: crowd.NewStats()}, nil
 }
 
 // read adds what happened since the last read to sum.
@@ -180,33 +180,38 @@ func latencyOf(h crowd.Histogram) Latency {
 	}
 }
 
-// writeText writes what tables of a terminal are made of.
+// writeText writes lines of a table for a terminal.
 func (x *Sockets) writeText(w io.Writer) {
-	fmt.Fprintf(w, "\nsockets\t%d\tin %d processes, %.0f/s\t\n", x.Connections, x.Processes, x.ConnectRate)
-	fmt.Fprintf(w, "deliveries\t%d\t%.1f MB\t\n", x.Deliveries, float64(x.Bytes)/1e6)
-	fmt.Fprintf(w, "gaps\t%d\tskips\t%d\tlost\t%d\tstates\t%d\t\n", x.Gaps, x.Skips, x.Lost, x.States)
+	row := func(what string, n int64, more string) { fmt.Fprintf(w, "%s\t%d\t%s\t\n", what, n, more) }
+	fmt.Fprintln(w)
+	row("sockets", int64(x.Connections), fmt.Sprintf("%.0f/s, %d processes", x.ConnectRate, x.Processes))
+	row("deliveries", x.Deliveries, fmt.Sprintf("%.1f MB", float64(x.Bytes)/1e6))
+	row("states", int64(x.States), "known in the end; 1 is right")
 	for _, l := range []struct {
+		what string
 		n    int64
-		text string
+		more string
 	}{
-		{int64(x.Stalled), "stalled"},
-		{x.Refused, "refused, and told when to come again"},
-		{x.Drains, "asked to go elsewhere"},
-		{x.Resumed, "came back and were told what they missed"},
-		{x.Restarted, "came back and got a snapshot"},
-		{int64(x.Behind), "do not know what most know"},
+		{"behind", int64(x.Behind), "do not know what most know"},
+		{"skips", x.Skips, "snapshots instead of what came too fast"},
+		{"stalled", int64(x.Stalled), "did not read"},
+		{"refused", x.Refused, "handshakes, and tried again later"},
+		{"drains", x.Drains, "asked to go elsewhere"},
+		{"lost", x.Lost, "connections that ended by themselves"},
+		{"resumed", x.Resumed, "came back and were told what they missed"},
+		{"restarted", x.Restarted, "came back and got a snapshot"},
 	} {
 		if l.n > 0 {
-			fmt.Fprintf(w, "\t%d\t%s\t\n", l.n, l.text)
+			row(l.what, l.n, l.more)
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(x.Closes)) {
-		fmt.Fprintf(w, "closed\t%d\tcode %d\t\n", x.Closes[k], k)
+		row("closed", x.Closes[k], fmt.Sprintf("with code %d", k))
 	}
 	for _, k := range slices.Sorted(maps.Keys(x.Errors)) {
-		fmt.Fprintf(w, "error\t%d\t%s\t\n", x.Errors[k], k)
+		row("error", x.Errors[k], k)
 	}
 	for _, k := range slices.Sorted(maps.Keys(x.Wrong)) {
-		fmt.Fprintf(w, "fault\t%d\t%s\t\n", x.Wrong[k], k)
+		row("fault", x.Wrong[k], k)
 	}
 }
