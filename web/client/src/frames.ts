@@ -3,7 +3,8 @@
 /** What a client watches of one hunt; it replaces what it watched there before. */
 export interface Watch {
   hunt: string;
-  regions: string[]; // geohash prefixes
+  /** Geohash prefixes. */
+  regions: string[];
   standings: boolean;
 }
 
@@ -12,26 +13,32 @@ export interface Claim {
   hunt: string;
   map: number;
   tile: number;
-  claim_id: string;
+  /** Yours; it comes back in the outcome, and decides nothing. */
+  claim_id?: string;
   answer?: string;
   token?: string;
 }
 
+/** Answers hello. One that comes later, with another epoch, says that the gateway read the logs anew. */
 export interface WelcomeFrame {
   type: "welcome";
   epoch: string;
   seq: number;
   player?: string;
-  now: string; // the server's time, RFC 3339
+  /** The server's time, RFC 3339. */
+  now: string;
 }
 
+/** A tile as it opens. */
 export interface LiveTile {
   index: number;
   geohash: string;
   puzzle: string;
-  reward: number; // micro-units
+  /** Micro-units. */
+  reward: number;
 }
 
+/** Who claimed a tile, and when. */
 export interface ClaimedTile {
   map: number;
   tile: number;
@@ -49,24 +56,29 @@ export interface LiveMap {
   claimed?: ClaimedTile[];
 }
 
+/** A place on a board. */
 export interface StandingsRow {
   rank: number;
   player: string;
   name: string;
-  score: number; // micro-units
+  /** Micro-units. */
+  score: number;
   claims: number;
 }
 
 /** The top of a leaderboard, of the whole hunt or of one UTC hour, of everywhere ("") or a region. */
 export interface Board {
   window: "hunt" | "hour";
-  hour?: string; // the hour's beginning
+  /** The hour's beginning. */
+  hour?: string;
   region: string;
   lag_ms: number;
-  players: number; // how many have a rank
+  /** How many have a rank. */
+  players: number;
   rows: StandingsRow[];
 }
 
+/** The newest version of one board. */
 export interface StandingsFrame extends Board {
   type: "standings";
   hunt: string;
@@ -78,7 +90,8 @@ export interface SnapshotFrame {
   type: "snapshot";
   hunt: string;
   seq: number;
-  regions: string[]; // as the watch had them, sorted
+  /** As the watch had them, sorted. */
+  regions: string[];
   maps: LiveMap[];
   standings?: Board[];
 }
@@ -102,22 +115,27 @@ export interface OutcomeFrame {
   [field: string]: unknown;
 }
 
+/** The gateway goes away: reconnect at a random moment within the time. */
 export interface DrainFrame {
   type: "drain";
   within_ms: number;
 }
 
+/** What the server could not take. A connection that ends for it is closed next. */
 export interface ErrorFrame {
   type: "error";
   code: string;
   detail: string;
-  id?: string; // of the claim that it is about
+  /** Of the claim that it is about. */
+  id?: string;
 }
 
+/** Answers a ping. */
 export interface PongFrame {
   type: "pong";
   seq: number;
   now: string;
 }
 
+/** What a server says. More types may come; the client lets them pass. */
 export type ServerFrame = WelcomeFrame | SnapshotFrame | DeltaFrame | StandingsFrame | OutcomeFrame | DrainFrame | ErrorFrame | PongFrame;

@@ -47,6 +47,7 @@ interface MutableMap extends OpenMap {
   tiles: Map<number, { -readonly [K in keyof Tile]: Tile[K] }>;
 }
 
+const hourMs = 3_600_000;
 const boardKey = (window: string, region: string, hour?: string): string => `${window}/${hour ?? ""}/${region}`;
 
 /**
@@ -108,7 +109,7 @@ export class HuntView extends Emitter<ViewEvents> {
       }
       case "standings":
         if (!this.#progress.standings(frame.seq)) return "early";
-        this.#boards.set(boardKey(frame.window, frame.region, frame.hour), frame);
+        this.#keep(frame);
         this.#changed({ boards: [frame] });
         return "news";
     }
@@ -141,7 +142,8 @@ export class HuntView extends Emitter<ViewEvents> {
   #replace(frame: SnapshotFrame): void {
     this.#progress.snapshot(frame);
     this.#maps = new Map();
-    this.#boards = new Map((frame.standings ?? []).map((board) => [boardKey(board.window, board.region, board.hour), board]));
+    this.#boards = new Map();
+    for (const board of frame.standings ?? []) this.#keep(board);
     // Without regions nothing tells that a map closed; and no tile of it is seen.
     for (const map of frame.regions.length ? frame.maps : []) {
       this.#open(map);
@@ -181,6 +183,13 @@ export class HuntView extends Emitter<ViewEvents> {
     tile.holder = { player, name, at };
     this.#told.delete(`${map}/${index}`);
     return free ? tile : undefined;
+  }
+
+  /** Keeps a board, and of hours' boards those of the newest hour told and the one before, as the server does. */
+  #keep(board: Board): void {
+    this.#boards.set(boardKey(board.window, board.region, board.hour), board);
+    const oldest = Date.parse(board.hour ?? "") - hourMs;
+    for (const [key, { hour }] of this.#boards) if (hour !== undefined && Date.parse(hour) < oldest) this.#boards.delete(key);
   }
 
   #close(tick: number): boolean {

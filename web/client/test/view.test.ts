@@ -69,6 +69,14 @@ describe("folding", () => {
     expect([...view.boards]).toHaveLength(2);
   });
 
+  test("of the hours' boards the newest two are kept", () => {
+    view.apply(snapshot(5));
+    for (const [seq, hour] of ["11", "12", "13", "12"].entries()) {
+      view.apply({ type: "standings", hunt: "demo", ...board("", seq), window: "hour", seq: 6 + seq, hour: `2026-01-02T${hour}:00:00.000Z` });
+    }
+    expect([...view.boards].map(({ hour, rows }) => [hour?.slice(11, 13), rows[0]?.score])).toEqual([["12", 3], ["13", 2]]);
+  });
+
   test("of a watch without regions no maps are kept, since nothing closes them", () => {
     view.apply({ ...snapshot(5, map(1)), regions: [], standings: [] });
     expect(view.maps.size).toBe(0);
