@@ -183,17 +183,13 @@ func (r *Report) WriteText(out io.Writer) error {
 		fmt.Fprintf(w, "not sent\t%d\ttoo many waited for their answers\t\n", r.Shed)
 	}
 	fmt.Fprintf(w, "\n\tcount\tmean\tp50\tp90\tp99\tp99.9\tmax\t\n")
-	rows := []struct {
+	type row struct {
 		name string
 		Latency
-	}{{"claim", r.Claim}, {"delta on a socket", r.Delta}, {"standings on a socket", r.Standings}}
+	}
+	rows := []row{{"claim", r.Claim}, {"delta on a socket", r.Delta}, {"standings on a socket", r.Standings}}
 	if x := r.Sockets; x != nil {
-		for _, l := range []struct {
-			name string
-			Latency
-		}{{"claim to every socket", x.Delivery}, {"handshake", x.Connect}, {"first snapshot", x.Join}} {
-			rows = append(rows, l)
-		}
+		rows = append(rows, row{"claim to every socket", x.Delivery}, row{"handshake", x.Connect}, row{"first snapshot", x.Join})
 	}
 	for _, l := range rows {
 		if l.Count > 0 {

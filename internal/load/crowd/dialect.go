@@ -29,11 +29,11 @@ const (
 // Names are the dialects that there are.
 var Names = []string{nameJSON, nameProto, namePlain, nameCentrifuge}
 
-// JSON and Proto are the live protocol (docs/live.md) in its two forms: a
-// connection says hello, watches, and folds what it is told.
+// JSON is the live protocol (docs/live.md): a connection says hello, watches,
+// and folds what it is told.
 func JSON() Dialect { return Dialect{Name: nameJSON, Path: "/v1/live", Protocol: nameJSON} }
 
-// Proto: see [JSON].
+// Proto is the live protocol in its other form.
 func Proto() Dialect {
 	return Dialect{Name: nameProto, Path: "/v1/live", Protocol: nameProto, Binary: true}
 }

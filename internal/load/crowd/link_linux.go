@@ -104,12 +104,20 @@ func (k *epollLink) source(slot uint32) netip.Addr {
 // sourcesPerProcess is enough for as many files as a process may ever have.
 const sourcesPerProcess = 128
 
+// ethernetSegment is the TCP segment of most of the internet, in bytes.
+const ethernetSegment = 1460
+
 // connect begins to connect. A buffer's size must be set before, since it is
 // what the window is made of; the source's port is chosen with regard to the
 // target, or there would be too few.
 func connect(fd int, from netip.Addr, to netip.AddrPort, small bool) error {
 	if small {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, smallBuffer); err != nil {
+			return err
+		}
+		// The server's buffer grows with the segment's size, which is 64 KiB on
+		// the loopback: it would hold minutes of deltas before a write fails.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, ethernetSegment); err != nil {
 			return err
 		}
 	}
