@@ -103,6 +103,11 @@ var mapDamages = []damage{
 		m.Closes++
 		seal(m)
 	}),
+	emitBad("more tiles than the hunt ever had", "…has 201 tiles and a budget of…want at most 200", func(w *world, m *cairn.Map) {
+		w.hunt.TilesPerMap++
+		*m = *w.newMap(w.hunt.Name, tick0+ticks, w.prev())
+		w.hunt.TilesPerMap--
+	}),
 	emitBad("of a hunt that is not", "…the control log does not have", func(w *world, m *cairn.Map) {
 		*m = *w.newMap("bergen", tick0+ticks, cairn.Digest{})
 	}),
