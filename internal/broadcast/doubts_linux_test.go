@@ -86,18 +86,12 @@ func (l *loop) turn() {
 
 // greeted has a connection of a loop that does not run say hello.
 func (c handle) greeted() {
-	c.loop.mu.Lock()
-	s := c.loop.session(c, c.loop.record(c))
-	c.loop.mu.Unlock()
-	c.loop.hear(c, s, maskedFrame(opText, true, []byte(`{"type":"hello"}`)))
+	c.loop.hear(c, maskedFrame(opText, true, []byte(`{"type":"hello"}`)))
 }
 
 // watched has it watch something.
 func (c handle) watched(text string) {
-	c.loop.mu.Lock()
-	s := c.loop.session(c, c.loop.record(c))
-	c.loop.mu.Unlock()
-	c.loop.hear(c, s, maskedFrame(opText, true, []byte(text)))
+	c.loop.hear(c, maskedFrame(opText, true, []byte(text)))
 }
 
 // TestManyBuffers: what takes more than one system call is not left lying in

@@ -195,7 +195,7 @@ func (l *loop) handle(e *unix.EpollEvent) {
 	r.flags &^= flagEarly
 	l.mu.Unlock()
 	if early {
-		l.early(c)
+		l.hear(c, nil)
 	}
 	if e.Events&^unix.EPOLLOUT != 0 {
 		l.readable(c)
@@ -214,7 +214,6 @@ func (l *loop) readable(c handle) {
 		}
 		fd, deaf := int(r.fd), r.flags&(flagBye|flagEnded) != 0
 		r.heard = l.hub.clock()
-		s := l.session(c, r)
 		l.mu.Unlock()
 
 		n, errno := readRaw(fd, l.buf)
@@ -231,27 +230,16 @@ func (l *loop) readable(c handle) {
 			return
 		}
 		if !deaf {
-			l.hear(c, s, l.buf[:n])
+			l.hear(c, l.buf[:n])
 		}
 	}
 	l.unread = append(l.unread, c)
 }
 
 // hear has a session take bytes, and drops it when there is nothing more to
-// know of the client than its record says.
-func (l *loop) hear(c handle, s *session, b []byte) {
-	_ = s.in.feed(s, b) // says goodbye by itself
-	if s.plain() {
-		l.mu.Lock()
-		if r := l.record(c); r != nil && r.view != 0 {
-			l.slabs[c.slot/slabSize].sessions[c.slot%slabSize] = nil
-		}
-		l.mu.Unlock()
-	}
-}
-
-// early has a session take what the client sent behind its handshake.
-func (l *loop) early(c handle) {
+// know of the client than its record says. Without bytes there is no need of a
+// session: most reads find that there is nothing left.
+func (l *loop) hear(c handle, b []byte) {
 	l.mu.Lock()
 	r := l.record(c)
 	if r == nil {
@@ -260,9 +248,17 @@ func (l *loop) early(c handle) {
 	}
 	s := l.session(c, r)
 	l.mu.Unlock()
-	b := s.in.rest
-	s.in.rest = nil
-	l.hear(c, s, b)
+	if b == nil { // what came behind the handshake
+		b, s.in.rest = s.in.rest, nil
+	}
+	_ = s.in.feed(s, b) // says goodbye by itself
+	if s.plain() {
+		l.mu.Lock()
+		if r := l.record(c); r != nil && r.view != 0 {
+			l.slabs[c.slot/slabSize].sessions[c.slot%slabSize] = nil
+		}
+		l.mu.Unlock()
+	}
 }
 
 // readRaw reads from a non-blocking socket.
