@@ -91,6 +91,26 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// TestConnectionsMax holds the bound on connections against the limit of files.
+func TestConnectionsMax(t *testing.T) {
+	f := edgeFlags{ClaimRate: 1, ClaimBurst: 1, ConnectRate: 1, ConnectBurst: 1}
+	if err := f.check(); err != nil {
+		t.Fatal(err)
+	}
+	limit, ok := fileLimit()
+	if got := f.admission().ConnectionsMax; ok && (got < limit/2 || got >= limit) {
+		t.Errorf("%d connections by default, of %d files", got, limit)
+	}
+	if f.ConnectionsMax = limit + 1; ok && f.check() == nil {
+		t.Errorf("%d connections are allowed, and %d files", f.ConnectionsMax, limit)
+	}
+	for limit, want := range map[int]int{100: 50, 1024: 512, 20_000: 19_288, 1_048_576: 1_037_579} {
+		if got := connectionsOf(limit); got != want {
+			t.Errorf("%d files: %d connections, want %d", limit, got, want)
+		}
+	}
+}
+
 // TestEnvironment has a flag come from the environment, and the command line
 // beat it.
 func TestEnvironment(t *testing.T) {

@@ -40,6 +40,9 @@ func (f edgeFlags) check() error {
 	case f.ConnectionsMax < 0 || f.ConnectionsMax > 10_000_000:
 		return usagef("--connections-max: is %d; want 1 to 10000000, or 0 for what the limit of open files allows", f.ConnectionsMax)
 	}
+	if limit, ok := fileLimit(); ok && f.ConnectionsMax > limit {
+		return usagef("--connections-max: is %d, and this process may have %d files open; want at most %d, or a higher limit (ulimit -n)", f.ConnectionsMax, limit, connectionsOf(limit))
+	}
 	for _, o := range f.Origin {
 		if o != "*" && !strings.HasPrefix(o, "http://") && !strings.HasPrefix(o, "https://") {
 			return usagef("--origin: is %q; want * or a URL such as https://play.example", o)
