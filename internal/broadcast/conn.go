@@ -403,10 +403,7 @@ func (c *conn) serve(early []byte) error {
 	c.del.enter(c)
 	err := c.read(early)
 
-	c.mu.Lock()
-	bye := c.bye != nil
-	c.mu.Unlock()
-	if bye {
+	if c.leaving() {
 		// Until the client has taken the close frame, its bytes must be read:
 		// closing on them would reset the connection.
 		<-c.done
@@ -428,6 +425,13 @@ func (c *conn) serve(early []byte) error {
 	return c.cause
 }
 
+// leaving reports whether the client was told goodbye, or is to be.
+func (c *conn) leaving() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bye != nil
+}
+
 // read reads and handles what the client sends until the connection ends or
 // was told goodbye. It returns what made the socket unreadable.
 func (c *conn) read(early []byte) error {
@@ -440,6 +444,9 @@ func (c *conn) read(early []byte) error {
 		n, err := c.nc.Read(buf)
 		if n > 0 {
 			c.heard.Store(time.Now().UnixNano())
+			if c.leaving() { // what it sends from now on is dropped
+				return nil
+			}
 			if c.session.in.feed(&c.session, buf[:n]) != nil {
 				return nil
 			}

@@ -242,3 +242,23 @@ func TestWatchChangesDuringCatchUp(t *testing.T) {
 		t.Errorf("got %s; want no snapshot of what is not watched any more", got)
 	}
 }
+
+// TestPingAfterWeeks: a client that talked for weeks, so that no ping was ever
+// due, is sent one before it is given up.
+func TestPingAfterWeeks(t *testing.T) {
+	x := newBenchHub(t, 1, 1)
+	x.born = x.born.Add(-40 * 24 * time.Hour)
+	l := newLoopIn(t, x.Hub)
+	c, fd := adoptPair(t, l, nil)
+	l.turn()
+	c.greeted()
+	drainFD(t, fd)
+	c.with(func(l *loop, r *record) {
+		r.mark -= uint32((39 * 24 * time.Hour).Milliseconds())
+		r.heard -= uint32((40 * time.Second).Milliseconds())
+	})
+	l.check()
+	if got := drainFD(t, fd); !bytes.Equal(got, pingBytes) {
+		t.Errorf("got % x, want a ping", got)
+	}
+}

@@ -206,7 +206,7 @@ func (l *loop) check() {
 func (l *loop) checkOne(c handle, r *record, now uint32) {
 	opts := &l.hub.opts
 	past := func(since uint32, d time.Duration) bool {
-		return time.Duration(now-since)*time.Millisecond >= d && now-since < 1<<31 // it may be of a moment after now
+		return time.Duration(now-since)*time.Millisecond >= d // since is no later than now: both are read with l.mu held
 	}
 	switch {
 	case r.flags&flagGone != 0:
