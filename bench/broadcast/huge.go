@@ -28,6 +28,7 @@ type hugePlan struct {
 	short       time.Duration // at the default sweep
 	surgeFor    time.Duration
 	stalledFor  time.Duration
+	rate        float64 // deltas a second
 	surge       int
 	stalled     float64
 	within      time.Duration // all are back after a cut
@@ -51,6 +52,7 @@ type hugeRecord struct {
 	Surged    int              `json:"surged"` // connections that came at once
 	Stalled   *trial.Load      `json:"stalled"`
 	Stallers  int              `json:"stallers"` // connections that did not read
+	Closes    map[string]int64 `json:"closes"`   // by the gateways until then, by why
 	Comeback  *trial.Comeback  `json:"comeback"`
 
 	FloorGrowth *trial.Growth `json:"floor_growth,omitempty"`
@@ -71,7 +73,8 @@ func huge(ctx context.Context, args []string) error {
 	f.DurationVar(&p.load, "for", time.Minute, "how long one delta a second is published")
 	f.DurationVar(&p.short, "default-for", 30*time.Second, "how long it is published at the default sweep")
 	f.DurationVar(&p.surgeFor, "surge-for", 12*time.Second, "how long it is published around a surge")
-	f.DurationVar(&p.stalledFor, "stalled-for", 2*time.Minute, "how long it is published while some don't read: their buffers must fill first")
+	f.DurationVar(&p.stalledFor, "stalled-for", 30*time.Second, "how long it is published while some don't read; they are cut after 10s")
+	f.Float64Var(&p.rate, "rate", 1, "deltas a second")
 	f.IntVar(&p.surge, "surge", 10_000, "connections that come at once; 0 means none")
 	f.Float64Var(&p.stalled, "stalled", 0.1, "part of the connections that stop reading; 0 means none")
 	f.DurationVar(&p.within, "back-within", 5*time.Minute, "how long it may take until all are back that were cut off")
@@ -114,7 +117,7 @@ func (p *hugePlan) floored(ctx context.Context, k *system.Kit, r *hugeRecord) (e
 		return err
 	}
 	sayGrowth(nameFloor, r.FloorGrowth)
-	r.Floor, err = p.load1(ctx, t, nameFloor, p.load)
+	r.Floor, err = p.everyone(ctx, t, nameFloor, p.load)
 	return err
 }
 
@@ -132,7 +135,7 @@ func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err 
 	if err != nil {
 		return err
 	}
-	if r.Low, err = p.load1(ctx, t, "sweep 5 ms", p.load); err != nil {
+	if r.Low, err = p.everyone(ctx, t, "sweep 5 ms", p.load); err != nil {
 		return err
 	}
 	if r.Staleness, err = stale(ctx); err != nil {
@@ -142,7 +145,7 @@ func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err 
 	if err := t.System.SetSweep(ctx, sweepDefault); err != nil {
 		return err
 	}
-	if r.Default, err = p.load1(ctx, t, "sweep 50 ms", p.short); err != nil {
+	if r.Default, err = p.everyone(ctx, t, "sweep 50 ms", p.short); err != nil {
 		return err
 	}
 	return p.storms(ctx, t, r)
@@ -153,18 +156,22 @@ func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err 
 func (p *hugePlan) storms(ctx context.Context, t *trial.Trial, r *hugeRecord) (err error) {
 	if p.surge > 0 {
 		r.Surged = p.surge
-		if r.Surge, err = t.Surge(ctx, 1, p.surgeFor, p.surge); err != nil {
+		if r.Surge, err = t.Surge(ctx, p.rate, p.surgeFor, p.surge); err != nil {
 			return err
 		}
 		sayLoad(fmt.Sprintf("+%d", p.surge), r.Surge)
 	}
 	if r.Stallers = int(p.stalled * float64(p.connections)); r.Stallers > 0 {
-		if r.Stalled, err = t.Stalled(ctx, 1, p.stalledFor, r.Stallers); err != nil {
+		if r.Stalled, err = t.Stalled(ctx, p.rate, p.stalledFor, r.Stallers); err != nil {
 			return err
 		}
 		sayLoad("stalled readers", r.Stalled)
+		if r.Closes, err = t.Closes(ctx); err != nil {
+			return err
+		}
+		say("%-16s %v", "closed, by why", r.Closes)
 	}
-	if r.Comeback, err = t.DropAll(ctx, 1, p.within); err != nil {
+	if r.Comeback, err = t.DropAll(ctx, p.rate, p.within); err != nil {
 		return err
 	}
 	b := r.Comeback
@@ -172,9 +179,9 @@ func (p *hugePlan) storms(ctx context.Context, t *trial.Trial, r *hugeRecord) (e
 	return nil
 }
 
-// load1 publishes one delta a second.
-func (p *hugePlan) load1(ctx context.Context, t *trial.Trial, what string, d time.Duration) (*trial.Load, error) {
-	l, err := t.Load(ctx, 1, d)
+// everyone publishes to everyone.
+func (p *hugePlan) everyone(ctx context.Context, t *trial.Trial, what string, d time.Duration) (*trial.Load, error) {
+	l, err := t.Load(ctx, p.rate, d)
 	if err == nil {
 		sayLoad(what, l)
 	}

@@ -248,7 +248,7 @@ func hugeTables(w io.Writer, r *hugeRecord) {
 		}
 	}
 	fmt.Fprintln(w)
-	table(w, "one delta a second to everyone", "p50", "p99", "p99.9", "of the floor's p99", "of the p99 before", "CPU a delivery", "of the floor", "less idle", "skips", "gaps", "cut")
+	table(w, fmt.Sprintf("%g delta a second to everyone", r.Low.Rate), "p50", "p99", "p99.9", "of the floor's p99", "of the p99 before", "CPU a delivery", "of the floor", "less idle", "skips", "gaps", "cut")
 	var floor, before trial.Load
 	if r.Floor != nil {
 		floor = *r.Floor
@@ -263,6 +263,9 @@ func hugeTables(w io.Writer, r *hugeRecord) {
 	fmt.Fprintln(w)
 	if s := r.Staleness; s != nil {
 		fmt.Fprintf(w, "Staleness by the gateways' `/metrics`, at a sweep of 5 ms: p50 ≤ %.0f ms, p99 ≤ %.0f ms, p99.9 ≤ %.0f ms (bounds of buckets).\n\n", s.P50, s.P99, s.P999)
+	}
+	if r.Stalled != nil {
+		fmt.Fprintf(w, "Of the %d that did not read, whose buffers were full from the start, %d were closed as too slow.\n\n", r.Stallers, r.Closes["too_slow"])
 	}
 	if b := r.Comeback; b != nil {
 		fmt.Fprintf(w, "All %d cut at once: half were back and knew what they watch after %.1f s, 99%% after %.1f s, all after %.1f s; %d were told what they missed, %d began anew, %d handshakes were refused for a moment; %d gaps, and in the end all knew the same: %v.\n\n",

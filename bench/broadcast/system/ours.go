@@ -230,13 +230,16 @@ func (o *ours) publish(ctx context.Context) (err error) {
 // emit appends a map that is open from now until all its tiles are won, at the
 // rate of now and with some time to spare.
 func (o *ours) emit(ctx context.Context) (*cairn.Map, error) {
+	return o.emitMap(ctx, tiles, time.Duration(2*tiles/o.rate*float64(time.Second))+time.Second)
+}
+
+func (o *ours) emitMap(ctx context.Context, tiles int, open time.Duration) (*cairn.Map, error) {
 	now := cairn.InstantOf(time.Now())
 	o.tick = max(o.tick+1, cairn.Tick(now.Time().Unix()))
-	m := &cairn.Map{MapHeader: cairn.MapHeader{Hunt: Hunt, Tick: o.tick, Opens: now, Shards: len(o.shards), Tiles: tiles, Prev: o.prev}}
-	m.Closes = now.Add(time.Duration(2*tiles/o.rate*float64(time.Second)) + time.Second)
+	m := &cairn.Map{MapHeader: cairn.MapHeader{Hunt: Hunt, Tick: o.tick, Opens: now, Closes: now.Add(open), Shards: len(o.shards), Tiles: tiles, Prev: o.prev}}
 	for i := range tiles {
 		const base32 = "0123456789bcdefghjkmnpqrstuvwxyz"
-		cell, err := cairn.ParseCell(Region + string(base32[i%32]) + "s0")
+		cell, err := cairn.ParseCell(Region + string([]byte{base32[i%32], base32[i/32%32]}) + "0")
 		if err != nil {
 			return nil, err
 		}
@@ -250,6 +253,23 @@ func (o *ours) emit(ctx context.Context) (*cairn.Map, error) {
 		}
 	}
 	return m, nil
+}
+
+// FillTiles are so many that the delta of a map that opens has FillBytes, or
+// some more.
+const (
+	FillTiles = 256
+	FillBytes = 12 << 10
+)
+
+// Fill has our gateways send everyone one large delta, without a stamp: of a
+// map that is open for a moment. It fills the buffers of those who don't read.
+func (s *System) Fill(ctx context.Context) error {
+	if s.ours == nil {
+		return fmt.Errorf("%s has no maps", s.Kind)
+	}
+	_, err := s.ours.emitMap(ctx, FillTiles, time.Second)
+	return err
 }
 
 func (o *ours) close() error {

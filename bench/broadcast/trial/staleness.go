@@ -90,3 +90,22 @@ func quantile(cumulative map[float64]uint64, q float64) float64 {
 	}
 	return bounds[len(bounds)-1]
 }
+
+// Closes returns how many connections the gateways ended so far, by why.
+func (t *Trial) Closes(ctx context.Context) (map[string]int64, error) {
+	all, err := t.System.Metrics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sum := map[string]int64{}
+	for _, metrics := range all {
+		for _, m := range metrics["cairn_broadcast_closes_total"].GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "reason" {
+					sum[l.GetValue()] += int64(m.GetCounter().GetValue())
+				}
+			}
+		}
+	}
+	return sum, nil
+}

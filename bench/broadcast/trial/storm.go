@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/veltrix/cairn/bench/broadcast/system"
 	"github.com/veltrix/cairn/internal/load/crowd"
 )
 
@@ -31,17 +32,50 @@ func (t *Trial) Surge(ctx context.Context, perSecond float64, d time.Duration, n
 	return l, both.Wait()
 }
 
-// Stalled publishes as Load does while n connections do not read, and has them
-// read again afterwards.
+// stallBytes is more than the buffers of both ends hold of a connection that
+// does not read: 32 KiB at the client, and at the server what the kernel gives
+// a socket on whose way segments are of the usual size.
+const stallBytes = 160 << 10
+
+// Stalled has n connections stop reading and fills their buffers, so that
+// writes to them fail from the start; then it publishes as Load does, and has
+// them read again afterwards.
 func (t *Trial) Stalled(ctx context.Context, perSecond float64, d time.Duration, n int) (*Load, error) {
 	if got, err := t.Crowd.Stall(ctx, n); err != nil || got < n {
 		return nil, fmt.Errorf("trial: %d of %d connections stalled: %w", got, n, err)
+	}
+	for range stallBytes / system.FillBytes {
+		if err := t.System.Fill(ctx); err != nil {
+			return nil, err
+		}
+		if err := t.awaitDelivery(ctx); err != nil {
+			return nil, err
+		}
 	}
 	l, err := t.Load(ctx, perSecond, d)
 	if err != nil {
 		return nil, err
 	}
 	return l, t.Crowd.Resume(ctx)
+}
+
+// awaitDelivery waits until everyone who reads has got something, or long
+// enough.
+func (t *Trial) awaitDelivery(ctx context.Context) error {
+	got := int64(0)
+	for until := time.Now().Add(drainMax); time.Now().Before(until); {
+		if err := wait(ctx, 200*time.Millisecond); err != nil {
+			return err
+		}
+		w, err := t.Crowd.Window(ctx)
+		if err != nil {
+			return err
+		}
+		if got += w.Deliveries; got >= int64(w.Ready-w.Stalled) {
+			break
+		}
+	}
+	return nil
 }
 
 // A Comeback is how a crowd came back that was cut off, all at once, while
@@ -71,7 +105,7 @@ func (t *Trial) DropAll(ctx context.Context, perSecond float64, within time.Dura
 	if err != nil {
 		return nil, err
 	}
-	c := &Comeback{Connections: sum.Ready}
+	c := &Comeback{Connections: sum.Connections}
 	if err := t.Crowd.DropAll(ctx); err != nil {
 		return nil, err
 	}
