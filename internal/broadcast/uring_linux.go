@@ -39,6 +39,7 @@ const (
 	uringEnterGetEvents = 1 << 0
 	uringFeatSingleMmap = 1 << 0
 	uringFeatNoDrop     = 1 << 1
+	uringFeatRWCurPos   = 1 << 3 // as old as sends
 	uringOffSQEs        = 0x10000000
 )
 
@@ -82,9 +83,9 @@ func newUring() (*uring, error) {
 		return nil, fmt.Errorf("broadcast: io_uring: %w", errno)
 	}
 	u := &uring{fd: int(fd)}
-	if p.features&uringFeatSingleMmap == 0 || p.features&uringFeatNoDrop == 0 {
+	if want := uint32(uringFeatSingleMmap | uringFeatNoDrop | uringFeatRWCurPos); p.features&want != want {
 		u.close()
-		return nil, fmt.Errorf("broadcast: io_uring: the kernel's is of before 5.5")
+		return nil, fmt.Errorf("broadcast: io_uring: the kernel's is of before 5.6")
 	}
 	sqLen := int(p.sq.array + p.sqEntries*4)
 	cqLen := int(p.cq.cqes + p.cqEntries*uint32(unsafe.Sizeof(uringCQE{})))
