@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,8 +17,8 @@ import (
 )
 
 // The client library, in Node and against the real gateway, through a network
-// that cuts, stalls, resets and refuses connections: what its views show in the
-// end is what the server has, and nothing was missed on the way.
+// that cuts, stalls, resets and refuses connections, and past a restart: what its
+// views show in the end is what the server has, and nothing was missed on the way.
 func TestClientLibrary(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
@@ -33,14 +35,11 @@ func TestClientLibrary(t *testing.T) {
 	px := newProxy(t, g.public, 4)
 	px.be(true)
 	// The test in Node says when it has seen enough.
-	control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, hunt := range []string{"e2e", "stay"} {
-			operator.call("PATCH", "/admin/v1/hunts/"+hunt, "", map[string]string{"state": "paused"}, http.StatusOK, nil)
-		}
+	calm := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		px.be(false)
 		fmt.Fprintln(w, px.met())
 	}))
-	defer control.Close()
+	defer calm.Close()
 
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
@@ -51,11 +50,26 @@ func TestClientLibrary(t *testing.T) {
 	cmd.Env = append(os.Environ(),
 		"CAIRN_LIVE=ws://"+px.address()+"/v1/live",
 		"CAIRN_API=http://"+g.public,
-		"CAIRN_CONTROL="+control.URL,
+		"CAIRN_ADMIN=http://"+g.admin,
+		"CAIRN_CALM="+calm.URL,
 		"NO_COLOR=1")
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // which npm passes on
+	var out safeBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wait := sync.OnceValue(cmd.Wait)
+	defer func() {
+		cancel()
+		wait()
+		t.Logf("%s", &out)
+	}()
+	// In the midst of it the gateway dies as in a power cut, and begins another epoch.
+	eventually(t, "connections are lost", func() bool { return px.met() >= 15 })
+	g.kill()
+	g.start()
+	if err := wait(); err != nil {
 		t.Fatalf("npm run test:gateway: %v", err)
 	}
 	if px.met() < 20 {
