@@ -35,7 +35,7 @@ func framing(s speech) []rfcCase {
 	for _, n := range []int{1, 125, 126, 997, 1999} {
 		cs = append(cs, rfcCase{fmt.Sprintf("1.1.8 in frames of %d bytes", n), s.fragments(m, n), []want{w}, nil})
 	}
-	other := byte(opText + opBinary - s.op())
+	other := opText + opBinary - s.op()
 	for _, n := range []int{0, 125, 126, bytesMax, 65535, 65536} {
 		cs = append(cs, rfcCase{
 			fmt.Sprintf("1.2 %d bytes of the other kind", n), maskedFrame(other, true, make([]byte, n)),

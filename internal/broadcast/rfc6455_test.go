@@ -352,8 +352,10 @@ func wantEnd(nc io.Reader, codes []uint16) error {
 	if !found || !utf8.Valid(reason) {
 		return fmt.Errorf("got close code %d %q, want %d", code, reason, codes)
 	}
-	if h, err := readHeard(nc); err != io.EOF {
-		return fmt.Errorf("got % x, %v after the close frame; want the end", h.raw, err)
+	if h, err := readHeard(nc); err == nil {
+		return fmt.Errorf("got % x after the close frame; want the end", h.raw)
+	} else if err != io.EOF {
+		return fmt.Errorf("after the close frame, in place of the end: %w", err)
 	}
 	return nil
 }

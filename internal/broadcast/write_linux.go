@@ -136,12 +136,10 @@ func (l *loop) wrote(c handle, r *record, o *out, n int, errno syscall.Errno) bo
 }
 
 // stall notes that a socket takes nothing now: readiness tells when it does.
-func (l *loop) stall(c handle, r *record, left [][]byte) *stall {
-	st := &stall{rest: left, moved: l.hub.clock()}
-	l.stalls[c.slot] = st
+func (l *loop) stall(c handle, r *record, left [][]byte) {
+	l.stalls[c.slot] = &stall{rest: left, moved: l.hub.clock()}
 	r.flags |= flagStalled
 	l.hub.metrics.stalled.Inc()
-	return st
 }
 
 // writable goes on with a stalled connection. l.mu is held.

@@ -21,13 +21,13 @@ type conversation struct {
 // it is open it sends what says lists, which are expressions of JavaScript, and
 // when it has heard a number of messages it closes with an expression of
 // arguments, unless that is empty. It ends with the CloseEvent.
-func (p *tab) converse(protocol string, says []string, messages int, close string) conversation {
+func (p *tab) converse(protocol string, says []string, messages int, bye string) conversation {
 	p.t.Helper()
 	list := ""
 	for _, say := range says {
 		list += say + ","
 	}
-	if close == "" {
+	if bye == "" {
 		messages = -1
 	}
 	source := fmt.Sprintf(`new Promise((done) => {
@@ -52,7 +52,7 @@ func (p *tab) converse(protocol string, says []string, messages int, close strin
 			seen.events.push('close ' + e.code + (e.wasClean ? '' : ' not clean'));
 			done(seen);
 		};
-	})`, list, protocol, messages, close)
+	})`, list, protocol, messages, bye)
 	ctx, cancel := context.WithTimeout(p.ctx, patience+10*time.Second)
 	defer cancel()
 	got, err := chromedp.Run(ctx, chromedp.Evaluate[conversation](source, chromedp.EvalAwaitPromise))
@@ -84,7 +84,7 @@ func TestLiveInABrowser(t *testing.T) {
 		name, protocol string
 		says           []string
 		messages       int
-		close          string
+		bye            string
 		want           []string
 	}{
 		{"goodbye", json, []string{hello, ping}, 2, "3001, 'bye'", []string{"welcome", "pong", "close 3001"}},
@@ -105,7 +105,7 @@ func TestLiveInABrowser(t *testing.T) {
 		{"text in proto", proto, []string{protoHello, ping}, 0, "", []string{"frame 1", "frame 7", "close 1003"}},
 		{"too large in proto", proto, []string{protoHello, `new Uint8Array(1 << 17)`}, 0, "", []string{"frame 1", "frame 7", "close 1009"}},
 	} {
-		got := p.converse(test.protocol, test.says, test.messages, test.close)
+		got := p.converse(test.protocol, test.says, test.messages, test.bye)
 		if !slices.Equal(got.Events, test.want) {
 			t.Errorf("%s: got %q, want %q", test.name, got.Events, test.want)
 		}
