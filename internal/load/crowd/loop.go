@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -257,14 +256,23 @@ func (l *loop) read() (s *Stats, err error) {
 // states returns how many of those who are ready and read know what.
 func (l *loop) states() map[string]int {
 	sums := map[uint64]int{}
-	for slot := range l.members {
-		if m := l.at(slot); m.is(flagReady) && !m.is(flagStalled) {
-			sums[l.table.states[m.state].sum]++
+	if l.ready == int(l.members) && l.stalled == 0 { // as mostly; members need not be looked at
+		for _, s := range l.table.states {
+			sums[s.sum] += s.refs
+		}
+		sums[0]-- // the table's own on what is known at first
+	} else {
+		for slot := range l.members {
+			if m := l.at(slot); m.is(flagReady) && !m.is(flagStalled) {
+				sums[l.table.states[m.state].sum]++
+			}
 		}
 	}
 	named := make(map[string]int, len(sums))
-	for sum, n := range maps.All(sums) {
-		named[fmt.Sprintf("%016x", sum)] = n
+	for sum, n := range sums {
+		if n > 0 {
+			named[fmt.Sprintf("%016x", sum)] = n
+		}
 	}
 	return named
 }

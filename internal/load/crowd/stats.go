@@ -14,20 +14,35 @@ import (
 // latencyMax bounds what is measured; what takes longer counts as this.
 const latencyMax = 2 * time.Minute
 
-// A Histogram counts durations of 1 µs to 2 minutes, with three digits.
+// A Histogram counts durations of 1 µs to 2 minutes, with three digits. The
+// zero Histogram counts none, and takes no memory.
 type Histogram struct{ h *hdrhistogram.Histogram }
 
-func newHistogram() Histogram {
-	return Histogram{hdrhistogram.New(1, latencyMax.Microseconds(), 3)}
-}
-
 // record counts a duration in microseconds.
-func (h Histogram) record(us int64) {
+func (h *Histogram) record(us int64) {
+	if h.h == nil {
+		h.h = hdrhistogram.New(1, latencyMax.Microseconds(), 3)
+	}
 	_ = h.h.RecordValue(min(max(us, 1), latencyMax.Microseconds())) // in range: can't fail
 }
 
+func (h *Histogram) merge(o Histogram) {
+	if o.h == nil {
+		return
+	}
+	if h.h == nil {
+		h.h = hdrhistogram.New(1, latencyMax.Microseconds(), 3)
+	}
+	h.h.Merge(o.h)
+}
+
 // Count returns how many durations were counted.
-func (h Histogram) Count() int64 { return h.h.TotalCount() }
+func (h Histogram) Count() int64 {
+	if h.h == nil {
+		return 0
+	}
+	return h.h.TotalCount()
+}
 
 // Quantile returns the duration that a part q of all, 0 to 1, do not exceed;
 // 0 if there is none.
@@ -40,18 +55,35 @@ func (h Histogram) Quantile(q float64) time.Duration {
 
 // Mean returns the mean; 0 of none.
 func (h Histogram) Mean() time.Duration {
+	if h.Count() == 0 {
+		return 0
+	}
 	return time.Duration(h.h.Mean() * float64(time.Microsecond))
 }
 
 // Max returns the longest; 0 of none.
-func (h Histogram) Max() time.Duration { return time.Duration(h.h.Max()) * time.Microsecond }
+func (h Histogram) Max() time.Duration {
+	if h.Count() == 0 {
+		return 0
+	}
+	return time.Duration(h.h.Max()) * time.Microsecond
+}
 
-// HDR returns the histogram, in microseconds, for what is not offered here. It
-// is the caller's to read.
-func (h Histogram) HDR() *hdrhistogram.Histogram { return h.h }
+// HDR returns a copy in microseconds, for what is not offered here; nil if
+// nothing was counted.
+func (h Histogram) HDR() *hdrhistogram.Histogram {
+	if h.h == nil {
+		return nil
+	}
+	return h.h.Clone()
+}
 
-// MarshalJSON implements json.Marshaler by HdrHistogram's own encoding.
+// MarshalJSON implements json.Marshaler by HdrHistogram's own encoding; "" is
+// one that counted nothing.
 func (h Histogram) MarshalJSON() ([]byte, error) {
+	if h.Count() == 0 {
+		return []byte(`""`), nil
+	}
 	b, err := h.h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
 	if err != nil {
 		return nil, err
@@ -65,12 +97,15 @@ func (h *Histogram) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
 	}
+	h.h = nil
+	if s == "" {
+		return nil
+	}
 	from, err := hdrhistogram.Decode([]byte(s))
 	if err != nil {
 		return fmt.Errorf("crowd: histogram: %w", err)
 	}
-	*h = newHistogram()
-	h.h.Merge(from)
+	h.merge(Histogram{from}) // one of the bounds here, whatever those of the other are
 	return nil
 }
 
@@ -111,10 +146,7 @@ type Stats struct {
 
 // NewStats returns the figures of a crowd that saw nothing.
 func NewStats() *Stats {
-	return &Stats{
-		States: map[string]int{}, Wrong: map[string]int64{}, Closes: map[int]int64{}, Errors: map[string]int64{},
-		Latency: newHistogram(), Connect: newHistogram(), Join: newHistogram(),
-	}
+	return &Stats{States: map[string]int{}, Wrong: map[string]int64{}, Closes: map[int]int64{}, Errors: map[string]int64{}}
 }
 
 // merge adds what another part of the crowd saw at the same time.
@@ -149,9 +181,9 @@ func (s *Stats) merge(o *Stats) {
 	for k, n := range o.Errors {
 		s.Errors[k] += n
 	}
-	s.Latency.h.Merge(o.Latency.h)
-	s.Connect.h.Merge(o.Connect.h)
-	s.Join.h.Merge(o.Join.h)
+	s.Latency.merge(o.Latency)
+	s.Connect.merge(o.Connect)
+	s.Join.merge(o.Join)
 }
 
 // Add adds what the same crowd saw in a later window to s.
