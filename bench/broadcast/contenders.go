@@ -128,6 +128,10 @@ func (p *plan) measure(ctx context.Context, k *system.Kit, c contender, round in
 	}
 	for _, rate := range p.rates {
 		l, err := p.loaded(ctx, t, e, rate)
+		if err == nil && !l.Kept { // once more: the machine may have had a hiccup
+			e.Loads = e.Loads[:len(e.Loads)-1]
+			l, err = p.loaded(ctx, t, e, rate)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -43,11 +43,9 @@ func full(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r := newRecord("make bench-broadcast-full", c.rounds)
-	if err := c.withKit(ctx, func(k *system.Kit) error { return c.interleave(ctx, k, r, some, plans...) }); err != nil {
-		return err
-	}
-	if err := write(c.out, fullFile, r); err != nil {
+	r := newRecord("bench-broadcast-full", args)
+	save := func() error { return write(c.out, fullFile, r) }
+	if err := c.withKit(ctx, func(k *system.Kit) error { return c.interleave(ctx, k, r, save, some, plans...) }); err != nil {
 		return err
 	}
 	fmt.Println()

@@ -35,7 +35,7 @@ func plotFull(r *record, dir string) error {
 		if err := bars(at("memory"), fmt.Sprintf("Memory a connection, %d connections in one process", n), "KB", one, []series{
 			{"resident, idle", func(x *row) float64 { return x.growth.BytesIdle / 1000 }},
 			{"resident, after load", func(x *row) float64 { return x.BytesLoaded / 1000 }},
-			{"kernel, both ends", func(x *row) float64 { return x.growth.BytesKernel / 1000 }},
+			{"kernel, both ends", func(x *row) float64 { return max(0, x.growth.BytesKernel/1000) }},
 		}); err != nil {
 			return err
 		}
@@ -83,7 +83,8 @@ func bars(path, title, unit string, rows []*row, all []series) error {
 		p.Legend.Add(s.name, b)
 	}
 	p.NominalX(names...)
-	p.Y.Max *= 1.25 // room for the legend
+	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5 // whole groups
+	p.Y.Max *= 1.25                                  // room for the legend
 	return p.Save(plotWidth, plotHeight, path)
 }
 
@@ -119,7 +120,7 @@ func plotRates(path string, rows []*row, n int) error {
 	limit.Color, limit.Dashes = color.Gray{128}, plotutil.Dashes(1)
 	p.Add(limit)
 	p.Legend.Add("limit", limit)
-	p.Y.Max = max(p.Y.Max, 2000)
+	p.Y.Max = max(p.Y.Max, 10_000) // room for the legend
 	return p.Save(plotWidth, plotHeight, path)
 }
 
@@ -169,6 +170,7 @@ func plotHuge(r *hugeRecord, dir string) error {
 		p.Legend.Add([]string{"p50", "p99", "p99.9"}[i], b)
 	}
 	p.NominalX(names...)
-	p.Y.Max *= 1.25 // room for the legend
+	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5 // whole groups
+	p.Y.Max *= 1.25                                  // room for the legend
 	return p.Save(plotWidth, plotHeight, filepath.Join(dir, "broadcast-300k.png"))
 }

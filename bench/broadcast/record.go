@@ -25,7 +25,7 @@ type record struct {
 	Command string    `json:"command"`
 	Began   time.Time `json:"began"`
 	Seconds float64   `json:"seconds"`
-	Rounds  int       `json:"rounds"`
+	Rounds  int       `json:"rounds"` // that are whole
 	Runs    []*entry  `json:"runs"`
 }
 
@@ -37,8 +37,8 @@ type entry struct {
 	Loads  []*trial.Load `json:"loads"`
 }
 
-func newRecord(command string, rounds int) *record {
-	return &record{Machine: machine(), Commit: commit(), Command: command, Began: time.Now().UTC().Truncate(time.Second), Rounds: rounds}
+func newRecord(target string, args []string) *record {
+	return &record{Machine: machine(), Commit: commit(), Command: command(target, args), Began: time.Now().UTC().Truncate(time.Second)}
 }
 
 // write writes v as JSON into a file of the results' folder.
@@ -158,6 +158,26 @@ func median[T any](all []T, of func(T) float64) float64 {
 		return 0
 	}
 	return vs[len(vs)/2]
+}
+
+// command returns how make is told to do the same: where things are on this
+// machine is no part of it.
+func command(target string, args []string) string {
+	var said []string
+	for i := 0; i < len(args); i++ {
+		switch name, _, whole := strings.Cut(strings.TrimLeft(args[i], "-"), "="); name {
+		case "bin", "out":
+			if !whole {
+				i++
+			}
+		default:
+			said = append(said, args[i])
+		}
+	}
+	if len(said) == 0 {
+		return "make " + target
+	}
+	return fmt.Sprintf("make %s ARGS=%q", target, strings.Join(said, " "))
 }
 
 func machine() string {

@@ -135,3 +135,18 @@ func TestTurn(t *testing.T) {
 		t.Errorf("%d of %d come first in some round", len(first), len(contenders))
 	}
 }
+
+func TestCommand(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "make short"},
+		{[]string{"-bin", "/x/cairn", "-out=/y"}, "make short"},
+		{[]string{"-rounds", "1", "-bin", "/x/cairn", "-keep"}, `make short ARGS="-rounds 1 -keep"`},
+	} {
+		if got := command("short", c.args); got != c.want {
+			t.Errorf("%q: got %s; want %s", c.args, got, c.want)
+		}
+	}
+}

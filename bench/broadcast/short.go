@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,15 +30,11 @@ func short(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r := newRecord("make bench-broadcast", c.rounds)
-	err = c.withKit(ctx, func(k *system.Kit) error { return c.interleave(ctx, k, r, some, &p) })
-	if err != nil {
-		return err
+	r := newRecord("bench-broadcast", args)
+	save := func() error {
+		return errors.Join(write(c.out, detailFile, r), write(c.out, shortFile, r.summary()))
 	}
-	if err := write(c.out, detailFile, r); err != nil {
-		return err
-	}
-	if err := write(c.out, shortFile, r.summary()); err != nil {
+	if err := c.withKit(ctx, func(k *system.Kit) error { return c.interleave(ctx, k, r, save, some, &p) }); err != nil {
 		return err
 	}
 	fmt.Println()
@@ -46,8 +43,8 @@ func short(ctx context.Context, args []string) error {
 }
 
 // interleave measures everything as often as there are rounds, contenders in
-// turn.
-func (c *common) interleave(ctx context.Context, k *system.Kit, r *record, some []contender, plans ...*plan) error {
+// turn, and saves what there is after each round.
+func (c *common) interleave(ctx context.Context, k *system.Kit, r *record, save func() error, some []contender, plans ...*plan) error {
 	for round := range c.rounds {
 		say("round %d of %d", round+1, c.rounds)
 		for _, p := range plans {
@@ -59,8 +56,11 @@ func (c *common) interleave(ctx context.Context, k *system.Kit, r *record, some 
 				r.Runs = append(r.Runs, e)
 			}
 		}
+		r.Rounds, r.Seconds = round+1, time.Since(r.Began).Seconds()
+		if err := save(); err != nil {
+			return err
+		}
 	}
-	r.Seconds = time.Since(r.Began).Seconds()
 	return nil
 }
 
