@@ -23,6 +23,7 @@ const (
 	gatherFor = time.Millisecond
 
 	settleFor = 5 * time.Second
+	stuckFor  = 30 * time.Second
 )
 
 // sockets are the connections that watch, but for the probe.
@@ -73,7 +74,7 @@ func (s *sockets) window() (*crowd.Stats, error) { return s.crowd.Window(context
 // grow connects n sockets, has some of them stall, and begins to count anew.
 func (s *sockets) grow(ctx context.Context, n int) error {
 	start := time.Now()
-	if err := s.crowd.Grow(ctx, n, s.opts.ConnectRate); err != nil {
+	if err := s.growOn(ctx, n); err != nil {
 		return err
 	}
 	s.took = time.Since(start)
@@ -90,6 +91,43 @@ func (s *sockets) grow(ctx context.Context, n int) error {
 		}
 	}
 	return s.read(s.window)
+}
+
+// growOn connects n sockets, for as long as more and more are connected.
+func (s *sockets) growOn(ctx context.Context, n int) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	grown := make(chan struct{})
+	defer close(grown)
+	stuckAfter := stuckFor
+	if r := s.opts.ConnectRate; r > 0 {
+		stuckAfter += time.Duration(float64(time.Second) / r)
+	}
+	watch.Go(func() {
+		for most, since := 0, time.Now(); ; {
+			select {
+			case <-grown:
+				return
+			case <-time.After(time.Second):
+			}
+			if have, _ := s.progress(); have > most {
+				most, since = have, time.Now()
+			} else if time.Since(since) > stuckAfter {
+				cancel(s.stuck(most, n))
+				return
+			}
+		}
+	})
+	return s.crowd.Grow(ctx, n, s.opts.ConnectRate)
+}
+
+// stuck says why no more than most of n sockets can be connected.
+func (s *sockets) stuck(most, n int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Errorf("%d of %d are connected, and for %v no more: %d handshakes were refused, errors %v", most, n, stuckFor, s.sum.Refused, s.sum.Errors)
 }
 
 // settle has one more come, who knows nothing but what a snapshot says, and
