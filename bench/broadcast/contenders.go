@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -98,6 +100,7 @@ type plan struct {
 	idle        time.Duration
 	load        time.Duration
 	rates       []float64 // beyond one a second, upward while it keeps up
+	profiles    string    // folder that gets CPU profiles of ours; empty for none
 }
 
 // measure starts a contender and does what is planned.
@@ -123,6 +126,11 @@ func (p *plan) measure(ctx context.Context, k *system.Kit, c contender, round in
 			}
 		}
 		if _, err := p.loaded(ctx, t, e, 1); err != nil {
+			return nil, err
+		}
+	}
+	if p.profiles != "" && t.System.Ours() {
+		if err := p.profile(ctx, t, e); err != nil {
 			return nil, err
 		}
 	}
@@ -158,4 +166,16 @@ func (p *plan) loaded(ctx context.Context, t *trial.Trial, e *entry, rate float6
 	}
 	say("%-16s %4g/s: p50 %6.1f ms, p99 %6.1f ms, %5.2f µs CPU a delivery, %.1f KB%s", e.Name, rate, l.P50, l.P99, l.CPUEach, l.BytesLoaded/1000, note)
 	return l, nil
+}
+
+// profile publishes once more, one delta a second, and writes down what the
+// gateway spent its CPU on.
+func (p *plan) profile(ctx context.Context, t *trial.Trial, e *entry) error {
+	prof, err := t.Profile(ctx, 1, p.load)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(p.profiles, fmt.Sprintf("broadcast-%s-%d.pprof", e.Name, p.connections))
+	say("%-16s profile: %s", e.Name, path)
+	return os.WriteFile(path, prof, 0o644)
 }

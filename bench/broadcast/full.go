@@ -26,8 +26,12 @@ func full(ctx context.Context, args []string) error {
 	f.Float64Var(&p.perSecond, "ramp", 4000, "connections a second as they come")
 	f.DurationVar(&p.idle, "idle", 3*time.Second, "how long connections are left alone before their memory is read")
 	f.DurationVar(&p.load, "for", 10*time.Second, "how long each rate is published")
+	profile := f.Bool("profile", false, "write CPU profiles of ours as well, of one more load that is not measured")
 	if err := c.parse(f, args); err != nil {
 		return err
+	}
+	if *profile {
+		p.profiles = c.out
 	}
 	var plans []*plan
 	for s := range strings.SplitSeq(sizes, ",") {

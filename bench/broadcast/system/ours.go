@@ -163,6 +163,15 @@ func (s *System) Metrics(ctx context.Context) ([]map[string]*dto.MetricFamily, e
 	return all, gets.Wait()
 }
 
+// Profile returns what the first of our gateways spends its CPU on, for so long
+// from now, as pprof reads it.
+func (s *System) Profile(ctx context.Context, d time.Duration) ([]byte, error) {
+	if s.ours == nil {
+		return nil, fmt.Errorf("%s has no profile", s.Kind)
+	}
+	return s.ours.gateways[0].Get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds()))))
+}
+
 // startGateways starts the gateways and waits until they have read the logs.
 // They never say that they are ready, for nobody decides claims here.
 func (k *Kit) startGateways(ctx context.Context, s *System, args ...string) error {

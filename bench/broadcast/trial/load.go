@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/veltrix/cairn/bench/broadcast/usage"
 	"github.com/veltrix/cairn/internal/load/crowd"
 )
@@ -127,6 +129,22 @@ func (t *Trial) Load(ctx context.Context, perSecond float64, d time.Duration) (*
 	l.Why = l.keeps(t.System.Ours())
 	l.Kept = l.Why == ""
 	return l, nil
+}
+
+// Profile publishes at a rate for some time, and returns what the first of our
+// gateways spent its CPU on meanwhile.
+func (t *Trial) Profile(ctx context.Context, perSecond float64, d time.Duration) ([]byte, error) {
+	var prof []byte
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		prof, err = t.System.Profile(ctx, d)
+		return err
+	})
+	both.Go(func() error {
+		_, err := t.Load(ctx, perSecond, d)
+		return err
+	})
+	return prof, both.Wait()
 }
 
 // publish publishes and returns what was seen in the first half; the second's

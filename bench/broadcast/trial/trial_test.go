@@ -124,6 +124,9 @@ func TestOurs(t *testing.T) {
 	if s.Sweeps == 0 || s.P50 <= 0 || s.P99 < s.P50 {
 		t.Errorf("staleness is %+v; want some", s)
 	}
+	if prof, err := x.Profile(t.Context(), 5, time.Second); err != nil || len(prof) == 0 {
+		t.Errorf("a profile of %d bytes, %v; want some", len(prof), err)
+	}
 	if err := x.System.SetSweep(t.Context(), 10*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
