@@ -8,11 +8,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/wire"
@@ -66,7 +67,7 @@ func testStorm(t *testing.T) {
 		s.r.until("the hunt is known", func() bool { return s.r.hub.Hunt(id) != nil })
 	}
 	s.listen()
-	files, routines := openFiles(), runtime.NumGoroutine()
+	files, before := openFiles(), goleak.IgnoreCurrent()
 
 	ctx, over := context.WithCancel(t.Context())
 	defer over()
@@ -90,7 +91,15 @@ func testStorm(t *testing.T) {
 	s.r.until("nobody is stalled", func() bool { return s.r.metric("cairn_broadcast_stalled_connections") == 0 })
 	s.r.until("nothing is kept of those who left", func() bool { return s.r.hub.leftover() == "" })
 	s.r.until("all files are closed", func() bool { return openFiles() <= files })
-	s.r.until("all goroutines have ended", func() bool { return runtime.NumGoroutine() <= routines })
+	var leak error
+	for range 20 { // each time it waits a moment
+		if leak = goleak.Find(before); leak == nil {
+			break
+		}
+	}
+	if leak != nil {
+		t.Error(leak)
+	}
 	t.Logf("%d connections ended: %v; %v snapshots in place of what was missed", int(s.r.metric("cairn_broadcast_closes_total")), s.ends, s.r.metric("cairn_broadcast_skips_total"))
 }
 
