@@ -19,6 +19,8 @@ type table struct {
 	nothing *state // what a connection knows at first; never dropped
 
 	young, old map[stepKey]*step // old is what young was, when that was full
+	lastKey    stepKey           // most hear what the one before them heard
+	last       *step
 	parts      [partsKept]decoded
 	partNext   int
 }
@@ -115,10 +117,15 @@ func (x *table) leave(s *state) {
 // hear returns what comes of bytes that one in a state hears. hash is theirs.
 func (x *table) hear(id uint32, part []byte, hash uint64) *step {
 	k := stepKey{id, hash}
-	if st := x.young[k]; st != nil {
+	if x.last != nil && k == x.lastKey {
+		return x.last
+	}
+	st := x.young[k]
+	if st != nil {
+		x.lastKey, x.last = k, st
 		return st
 	}
-	st := x.old[k]
+	st = x.old[k]
 	if st == nil {
 		var u *update
 		st, u = x.compute(x.states[id], part, hash)
