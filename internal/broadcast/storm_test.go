@@ -21,7 +21,7 @@ import (
 
 var (
 	stormSeed   = flag.Uint64("storm-seed", 0, "what TestStorm does; 0 draws it")
-	stormGuests = flag.Int("storm-guests", 80, "clients of TestStorm")
+	stormGuests = flag.Int("storm-guests", 60, "clients of TestStorm")
 )
 
 // A storm is many clients that come, watch, look elsewhere, stop reading and
