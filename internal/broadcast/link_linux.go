@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
-
-	"github.com/veltrix/cairn"
 )
 
 // A link is what the session of one of a loop's connections knows of it.
@@ -245,12 +243,4 @@ func (l *loop) checkStall(c handle, r *record, past func(uint32, time.Duration) 
 	case past(st.moved, max(stuck/4, closeWithin)):
 		l.hangUp(c, r, endSlow, errTooSlow)
 	}
-}
-
-// welcome returns the frame that begins a life for a client.
-func (h *Hub) welcome(codec Codec, player cairn.PlayerID, l *life) []byte {
-	h.mu.RLock()
-	seq := h.seq
-	h.mu.RUnlock()
-	return codec.message(welcomeFrame{Type: "welcome", Epoch: l.epoch, Seq: seq, Player: player, Now: cairn.InstantOf(h.opts.Now())})
 }

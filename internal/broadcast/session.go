@@ -249,3 +249,15 @@ func (s *session) claim(f *wire.ClaimFrame) error {
 	})
 	return nil
 }
+
+// ownMax bounds the frames that wait for one client alone: answers to its
+// claims and pings. A client that asks on without reading is cut.
+func (h *Hub) ownMax() int { return h.opts.ClaimsMax + 64 }
+
+// welcome returns the frame that begins a life for a client.
+func (h *Hub) welcome(codec Codec, player cairn.PlayerID, l *life) []byte {
+	h.mu.RLock()
+	seq := h.seq
+	h.mu.RUnlock()
+	return codec.message(welcomeFrame{Type: "welcome", Epoch: l.epoch, Seq: seq, Player: player, Now: cairn.InstantOf(h.opts.Now())})
+}

@@ -109,10 +109,6 @@ type stall struct {
 	told  bool     // it was told that it is too slow
 }
 
-// ownMax bounds the frames that wait for one client alone: answers to its
-// claims and pings. A client that asks on without reading is cut.
-func (h *Hub) ownMax() int { return h.opts.ClaimsMax + 64 }
-
 // write sends o to a connection that is not stalled. It is false if nothing of
 // it was sent; what the socket did not take of the rest is kept. l.mu is held.
 func (l *loop) write(c handle, r *record, o *out) bool {
