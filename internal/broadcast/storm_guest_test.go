@@ -168,11 +168,15 @@ func (g *guest) come() {
 		}
 	}
 	var watches []string
+	asked := map[cairn.HuntID][]string{}
 	for _, h := range g.s.hunts {
 		if k := g.looks[h.id]; k != nil && h.id == first {
 			watches = slices.Insert(watches, 0, watchOf(h.id, k.regions))
 		} else if k != nil {
 			watches = append(watches, watchOf(h.id, k.regions))
+		}
+		if k := g.looks[h.id]; k != nil {
+			asked[h.id] = []string{fmt.Sprint(k.regions)}
 		}
 	}
 	g.mu.Unlock()
@@ -183,7 +187,7 @@ func (g *guest) come() {
 	nc := g.s.connect(g.rnd.IntN(2) == 0, g.rnd.IntN(2) == 0, g.codec, b[:early], func(err error) { told <- err })
 	g.v = &visit{
 		g: g, nc: nc, read: bufio.NewReader(nc), done: make(chan struct{}), told: told,
-		wake: sync.NewCond(&g.mu), asked: map[cairn.HuntID][]string{},
+		wake: sync.NewCond(&g.mu), asked: asked,
 	}
 	go g.v.hear(g.codec)
 	_, _ = nc.Write(b[early:])
@@ -401,6 +405,16 @@ func (g *guest) sees(h *stormHunt, last *cairn.Map) {
 	}
 	r := g.s.r
 	what := ""
+	slow := time.AfterFunc(15*time.Second, func() { // says what it waits for
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.s.t.Logf("guest %d waits, over %T in %v: watches %+v, asked for %v, %d of %d outcomes; the hub: %s",
+			g.id, g.v.nc, g.codec, g.looks[h.id], g.v.asked[h.id], g.v.outcomes, g.v.claims, r.hub.loops.Load().leftover())
+		if k := g.looks[h.id]; k != nil && k.model != nil {
+			g.s.t.Logf("it knows %v up to %d, and the last map: %t", k.model.at, k.model.seq, k.model.maps[int64(last.Tick)] != nil)
+		}
+	})
+	defer slow.Stop()
 	r.until(fmt.Sprintf("guest %d sees the last map of %s", g.id, h.id), func() bool {
 		if !g.there() && !slices.Contains(g.v.mayEnd, "closed 1000") {
 			g.come() // it was too slow, and is still one of those who stay

@@ -24,11 +24,12 @@ func (ls *loops) leftover() string {
 		l.mu.Lock()
 		kept := fmt.Sprintf("%d stalls, %d with more hunts, %d endings, %d audiences of %d, %d behind, ",
 			len(l.stalls), len(l.more), len(l.endings), len(l.byView), len(l.audiences)-1-len(l.unused), len(l.behind))
-		used, sessions := 0, 0
+		used, sessions, flags := 0, 0, map[uint16]int{}
 		for _, sl := range l.slabs {
 			for i := range sl.records {
-				if sl.records[i].fd >= 0 {
+				if r := &sl.records[i]; r.fd >= 0 {
 					used++
+					flags[r.flags]++
 				}
 				if sl.sessions[i] != nil {
 					sessions++
@@ -39,7 +40,7 @@ func (ls *loops) leftover() string {
 		l.mu.Unlock()
 		kept += fmt.Sprintf("%d records, %d sessions, %d slots", used, sessions, free)
 		if kept != "0 stalls, 0 with more hunts, 0 endings, 0 audiences of 0, 0 behind, 0 records, 0 sessions, 0 slots" {
-			return "a loop has " + kept
+			return fmt.Sprintf("a loop has %s; by flags %v", kept, flags)
 		}
 	}
 	return ""
