@@ -404,14 +404,13 @@ func (g *guest) sees(h *stormHunt, last *cairn.Map) {
 		return
 	}
 	r := g.s.r
-	what := ""
 	slow := time.AfterFunc(15*time.Second, func() { // says what it waits for
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.s.t.Logf("guest %d waits, over %T in %v: watches %+v, asked for %v, %d of %d outcomes; the hub: %s",
-			g.id, g.v.nc, g.codec, g.looks[h.id], g.v.asked[h.id], g.v.outcomes, g.v.claims, r.hub.loops.Load().leftover())
+		g.s.t.Logf("guest %d waits, over %T in %v: asked for %v, %d of %d outcomes; the hub: %s",
+			g.id, g.v.nc, g.codec, g.v.asked[h.id], g.v.outcomes, g.v.claims, r.hub.leftover())
 		if k := g.looks[h.id]; k != nil && k.model != nil {
-			g.s.t.Logf("it knows %v up to %d, and the last map: %t", k.model.at, k.model.seq, k.model.maps[int64(last.Tick)] != nil)
+			g.s.t.Logf("it knows %v: got\n%vwant\n%s", k.model.at, k.model, h.seen(r.instant(), k.regions))
 		}
 	})
 	defer slow.Stop()
@@ -425,15 +424,9 @@ func (g *guest) sees(h *stormHunt, last *cairn.Map) {
 		if k == nil || !g.there() {
 			return true
 		}
-		if k.model == nil || k.model.maps[int64(last.Tick)] == nil || slices.ContainsFunc(k.regions, func(reg string) bool { return k.model.at[reg] < k.model.seq }) {
-			return false
-		}
-		if got, want := k.model.String(), h.seen(r.instant(), k.regions); got != want {
-			what = fmt.Sprintf("guest %d, watching %q of %s: got\n%swant\n%s", g.id, k.regions, h.id, got, want)
-		}
-		return g.v.outcomes == g.v.claims
+		// Not all regions need be known up to the same sweep: one that nobody
+		// watched for a while has its delta later.
+		return k.model != nil && k.model.maps[int64(last.Tick)] != nil && g.v.outcomes == g.v.claims &&
+			k.model.String() == h.seen(r.instant(), k.regions)
 	})
-	if what != "" {
-		g.s.t.Error(what)
-	}
 }
