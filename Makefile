@@ -74,11 +74,11 @@ bench-rooms: ## the rooms' benchmarks five times, and their medians, into bench/
 bench-game: ## the whole game at 2,000 claims/s for a minute, from both sides, into bench/out/game.json
 	go run ./bench/game $(ARGS)
 
-bench-broadcast: ## the Broadcast Layer beside its peers, 5,000 connections each, into bench/out/broadcast.json; 10 minutes
+bench-broadcast: ## the Broadcast Layer beside its peers, 5,000 connections each, into bench/out/broadcast.json; under 10 minutes
 	@scripts/setup.sh go redis rabbitmq
 	cd bench/broadcast && go run . short $(ARGS)
 
-bench-broadcast-full: ## the same with 10,000 and 19,000 in one process, and how fast each can go; more than an hour; ARGS="-rounds 1"
+bench-broadcast-full: ## the same with 10,000 and 19,000 in one process, and how fast each can go; an hour; ARGS="-rounds 1"
 	@scripts/setup.sh go redis rabbitmq
 	cd bench/broadcast && go run . full $(ARGS)
 
