@@ -112,11 +112,7 @@ func (t *Trial) Load(ctx context.Context, perSecond float64, d time.Duration) (*
 	if err != nil {
 		return nil, err
 	}
-	rest, err := t.drain(ctx, l.Published*int64(seen.Ready), seen.Latency.Count())
-	if err != nil {
-		return nil, err
-	}
-	after, err := t.spent()
+	rest, after, err := t.drain(ctx, l.Published*int64(seen.Ready), seen.Latency.Count())
 	if err != nil {
 		return nil, err
 	}
@@ -174,29 +170,35 @@ func (t *Trial) publish(ctx context.Context, l *Load, perSecond float64, d time.
 	return first, wait(ctx, time.Until(from.Add(time.Duration(float64(n)/perSecond*float64(time.Second)))))
 }
 
+// drainQuiet is how long nothing must come before nothing more is expected:
+// where deltas share a message, fewer come than were published.
+const drainQuiet = 2 * time.Second
+
 // drain waits until all deliveries came, or none comes any more, and returns
-// what was seen since the window before.
-func (t *Trial) drain(ctx context.Context, want, have int64) (*crowd.Stats, error) {
-	var sum *crowd.Stats
-	quiet := 0
-	for until := time.Now().Add(drainMax); ; {
+// what was seen since the window before, and what was spent until the last one.
+func (t *Trial) drain(ctx context.Context, want, have int64) (sum *crowd.Stats, last spent, err error) {
+	heard := time.Now()
+	for until := heard.Add(drainMax); ; {
 		w, err := t.Crowd.Window(ctx)
 		if err != nil {
-			return nil, err
+			return nil, last, err
+		}
+		if w.Deliveries > 0 || sum == nil {
+			heard = time.Now()
+			if last, err = t.spent(); err != nil {
+				return nil, last, err
+			}
 		}
 		if sum == nil {
 			sum = w
 		} else {
 			sum.Add(w)
 		}
-		if quiet++; w.Deliveries > 0 {
-			quiet = 0
-		}
-		if have+sum.Latency.Count() >= want || quiet >= 5 || time.Now().After(until) {
-			return sum, nil
+		if have+sum.Latency.Count() >= want || time.Since(heard) >= drainQuiet || time.Now().After(until) {
+			return sum, last, nil
 		}
 		if err := wait(ctx, 100*time.Millisecond); err != nil {
-			return nil, err
+			return nil, last, err
 		}
 	}
 }
@@ -234,6 +236,8 @@ func (l *Load) fill(seen *crowd.Stats, idle float64, before, during, after spent
 	l.CPU = (during.servers - before.servers).Seconds() / l.Seconds
 	l.Busy = usage.Busy(before.machine, during.machine)
 	h := seen.Latency
-	l.Min = float64(h.HDR().Min()) / 1000
+	if h.Count() > 0 {
+		l.Min = float64(h.HDR().Min()) / 1000
+	}
 	l.P50, l.P99, l.P999, l.Max = ms(h.Quantile(0.5)), ms(h.Quantile(0.99)), ms(h.Quantile(0.999)), ms(h.Max())
 }

@@ -35,7 +35,7 @@ func (t *Trial) Surge(ctx context.Context, perSecond float64, d time.Duration, n
 // stallBytes is more than the buffers of both ends hold of a connection that
 // does not read: 32 KiB at the client, and at the server what the kernel gives
 // a socket on whose way segments are of the usual size.
-const stallBytes = 160 << 10
+const stallBytes = 120 << 10
 
 // Stalled has n connections stop reading and fills their buffers, so that
 // writes to them fail from the start; then it publishes as Load does, and has
