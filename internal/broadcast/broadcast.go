@@ -132,6 +132,7 @@ type Hub struct {
 	deliverers []*deliverer  // of connections with a goroutine, and of streams
 	born       time.Time     // the zero of clock
 	hurry      chan struct{} // wakes the sweep when its period changed
+	news       chan struct{} // holds a token when there is something to sweep
 	calm       chan struct{} // holds a token when all may have been delivered
 	encoding   chan struct{} // held by those who encode a snapshot
 
@@ -169,6 +170,7 @@ func New(store eventlog.Store, opts Options) *Hub {
 		opts:     opts.withDefaults(),
 		born:     time.Now(),
 		hurry:    make(chan struct{}, 1),
+		news:     make(chan struct{}, 1),
 		calm:     make(chan struct{}, 1),
 		encoding: make(chan struct{}, 2),
 		index:    newIndex(),

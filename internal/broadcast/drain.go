@@ -42,7 +42,7 @@ func (h *Hub) peers() []peer {
 // one timer for all, instead of one each.
 func (h *Hub) checks(ctx context.Context) {
 	o := &h.opts
-	every := time.NewTicker(max(min(o.PingEvery, o.DeadAfter, o.HelloWithin, o.StuckFor, closeWithin)/8, time.Millisecond))
+	every := time.NewTicker(max(min(o.PingEvery/8, o.DeadAfter/8, o.HelloWithin/8, o.StuckFor/8, closeWithin/2), time.Millisecond))
 	defer every.Stop()
 	for {
 		select {

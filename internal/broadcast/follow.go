@@ -292,6 +292,7 @@ func (t *tail) mapRecord(body []byte) error {
 	for _, w := range ws {
 		h.won(w, now)
 	}
+	h.changed()
 	return nil
 }
 
@@ -309,6 +310,7 @@ func (t *tail) board(body []byte) error {
 			nb.fresh = old.fresh // the version in between was never told
 		}
 		h.boards[b.BoardKey] = nb
+		h.changed()
 	}
 	return nil
 }
@@ -337,4 +339,5 @@ func (t *tail) fold() {
 		h.metrics.ignored.WithLabelValues("unknown_tile").Add(float64(st.ignored - was))
 	}
 	clear(t.claims)
+	h.changed()
 }

@@ -193,7 +193,10 @@ func (r *rig) until(what string, ok func() bool) {
 func (r *rig) sweep() {
 	r.t.Helper()
 	seq := r.seq()
-	r.until("the next sweep", func() bool { return r.seq() >= seq+2 })
+	r.until("the next sweep", func() bool {
+		r.hub.changed()
+		return r.seq() >= seq+2
+	})
 }
 
 func (r *rig) seq() uint64 {

@@ -274,6 +274,17 @@ func (hm *huntMaps) advance(now cairn.Instant) (opened, closed []*mapState) {
 	return opened, closed
 }
 
+// nextMove returns when the next map opens or closes by the clock, if one is to.
+func (hm *huntMaps) nextMove() (at cairn.Instant, ok bool) {
+	if hm.opened < len(hm.maps) {
+		at, ok = hm.maps[hm.opened].Opens, true
+	}
+	if hm.closed < hm.opened && (!ok || hm.maps[hm.closed].Closes < at) {
+		at, ok = hm.maps[hm.closed].Closes, true
+	}
+	return at, ok
+}
+
 // claimedFrom reports whether a map from maps[i] on has a claim.
 func (hm *huntMaps) claimedFrom(i int) bool {
 	return slices.ContainsFunc(hm.maps[i:], func(m *mapState) bool { return m.holders != nil })

@@ -14,21 +14,54 @@ const (
 	sweepMax  = 5 * time.Second
 )
 
+// sweepIdle is how often there is a sweep while nothing changes, if the period
+// is shorter than that: a gateway that waits is woken by its clock as seldom as
+// may be. What changes is swept a period after the sweep before it, at most.
+const sweepIdle = 50 * time.Millisecond
+
 // sweeps drives the sweep until ctx ends.
 func (h *Hub) sweeps(ctx context.Context) {
 	timer := time.NewTimer(h.period())
 	defer timer.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.hurry: // the knob was turned
+			timer.Reset(h.period())
+			continue
+		case <-h.news:
+			if wait := h.period() - time.Since(last); wait > 0 {
+				timer.Reset(wait)
+				continue
+			}
 		case <-timer.C:
-			h.settle(ctx)
-			h.sweep()
 		}
-		timer.Reset(h.period())
+		h.settle(ctx)
+		last = time.Now()
+		timer.Reset(h.sweep())
 	}
+}
+
+// changed says that there is something to sweep.
+func (h *Hub) changed() {
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
+}
+
+// untilMove returns the time until a map opens or closes, but at least the
+// period and at most sweepIdle. h.mu is held.
+func (h *Hub) untilMove(now cairn.Instant) time.Duration {
+	wait := sweepIdle
+	for _, hm := range h.life.state.byHunt {
+		if at, ok := hm.nextMove(); ok {
+			wait = min(wait, at.Sub(now))
+		}
+	}
+	return max(wait, h.period())
 }
 
 // settleMax bounds how long a sweep waits for the one before it.
@@ -61,13 +94,14 @@ func (h *Hub) delivered() bool {
 }
 
 // sweep encodes what changed since the last one, once a region, and hands it
-// to the deliverers. It never waits for a connection.
-func (h *Hub) sweep() {
+// to the deliverers, and returns when to sweep next if nothing changes until
+// then. It never waits for a connection.
+func (h *Hub) sweep() time.Duration {
 	start := time.Now()
 	h.mu.Lock()
 	if h.life == nil {
 		h.mu.Unlock()
-		return
+		return h.period()
 	}
 	h.seq++
 	now := cairn.InstantOf(h.opts.Now())
@@ -88,12 +122,14 @@ func (h *Hub) sweep() {
 	}
 	newest := h.newest
 	h.newest = 0
+	next := h.untilMove(now)
 	h.mu.Unlock()
 
 	if len(changed) > 0 {
 		h.recipients(func(r recipient) { r.sweep(changed, newest) })
 	}
 	h.metrics.sweep.Observe(time.Since(start).Seconds())
+	return next
 }
 
 // advance moves a hunt's maps on, and tells its regions. h.mu is held.

@@ -131,21 +131,29 @@ func (f *feed) last() eventlog.Record {
 
 // poll looks for records behind all feeds, every PollEvery, until the store
 // closes: one pipeline for each node, so that a node that hangs holds up its
-// own logs only.
+// own logs only. It sleeps through the polls in which nothing is asked for: a
+// process that waits is woken by its clock as seldom as may be.
 func (s *Store) poll() {
-	tick := time.NewTicker(s.opts.PollEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(s.opts.PollEvery)
+	defer timer.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for n := 0; ; n++ {
+	for n := 0; ; {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
-		for addr, feeds := range s.idleFeeds(n%coldEvery == 0) {
+		feeds, hot := s.idleFeeds(n%coldEvery == 0)
+		for addr, feeds := range feeds {
 			wg.Go(func() { s.pollNode(addr, feeds) })
 		}
+		step := 1
+		if !hot {
+			step = coldEvery - n%coldEvery
+		}
+		n += step
+		timer.Reset(time.Duration(step) * s.opts.PollEvery)
 	}
 }
 
@@ -157,24 +165,25 @@ const (
 )
 
 // idleFeeds takes the feeds that no poll is under way for, by node; the cold
-// ones only if they are wanted.
-func (s *Store) idleFeeds(cold bool) map[string][]*feed {
+// ones only if they are wanted. hot says that some are not cold.
+func (s *Store) idleFeeds(cold bool) (out map[string][]*feed, hot bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.feeds) == 0 {
-		return nil
+		return nil, false
 	}
 	t := s.topo.Load()
-	out := make(map[string][]*feed)
+	out = make(map[string][]*feed)
 	for _, f := range s.feeds {
 		f.mu.Lock()
+		hot = hot || f.quiet < coldAfter
 		if !f.busy && (cold || f.quiet < coldAfter) {
 			f.busy = true
 			out[t.addr(f.log)] = append(out[t.addr(f.log)], f)
 		}
 		f.mu.Unlock()
 	}
-	return out
+	return out, hot
 }
 
 func (s *Store) pollNode(addr string, feeds []*feed) {

@@ -172,7 +172,8 @@ func (w *sim) pollFor(p *proc, s *Store, f *follower, end time.Duration) ([]even
 		if err != nil || len(recs) > 0 {
 			return recs, err
 		}
-		for addr, feeds := range s.idleFeeds(true) {
+		due, _ := s.idleFeeds(true)
+		for addr, feeds := range due {
 			s.pollNode(addr, feeds)
 		}
 		select {
