@@ -89,11 +89,13 @@ func (c gatewayCmd) serve(p *program, r *role, public []net.Listener, issuer *se
 	keeper := puzzle.New(k.Puzzle)
 	hub := broadcast.New(r.store, broadcast.Options{Log: r.log, Metrics: r.metrics})
 	claims := fleet.NewClaims(r.reg, fleet.ClaimsOptions{Shards: r.shards, ShardsOf: shardsOf(hub), Log: r.log, Metrics: r.metrics})
-	boards := fleet.NewBoards(r.reg, fleet.BoardsOptions{Log: r.log, Metrics: r.metrics})
+	boards := fleet.NewBoards(r.reg, fleet.BoardsOptions{Timing: fleet.Timing{PollEvery: boardsLook}, Log: r.log, Metrics: r.metrics})
 	led := &database{dsn: c.Ledger, opts: ledger.Options{ReadOnly: true, AnswerWithin: 5 * time.Second, Log: r.log}, log: r.log}
 	defer led.close()
 	seen := new(atomic.Bool)
-	part, err := fleet.NewPartition(r.reg, fleet.RoleGateway, 0, r.member(hub.Ready))
+	member := r.member(hub.Ready)
+	member.Timing = fleet.Timing{TTL: gatewayLease}
+	part, err := fleet.NewPartition(r.reg, fleet.RoleGateway, 0, member)
 	if err != nil {
 		return err
 	}
@@ -136,6 +138,13 @@ func (c gatewayCmd) serve(p *program, r *role, public []net.Listener, issuer *se
 	r.log.Info("stopped")
 	return ps.err()
 }
+
+// Gateways are many, and each look at the registry wakes one. They look at the
+// claims processes as often as a takeover wants.
+const (
+	gatewayLease = 3 * time.Second        // nobody has to take over from a gateway
+	boardsLook   = 250 * time.Millisecond // a leaderboard that does not answer is passed over anyway
+)
 
 // shardsOf returns over how many shards a map is spread, if the hub has it.
 func shardsOf(hub *broadcast.Hub) func(cairn.HuntID, cairn.Tick) (int, bool) {

@@ -84,7 +84,8 @@ type Options struct {
 
 	Portable bool // do without readiness, also where there is it
 
-	oneByOne bool // do without io_uring, also where there is it: for tests
+	oneByOne  bool          // do without io_uring, also where there is it: for tests
+	sweepIdle time.Duration // 0 means the constant: tests have clocks that jump
 
 	Now     func() time.Time      // nil means time.Now
 	Log     *slog.Logger          // nil discards
@@ -103,6 +104,7 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	wait(&o.Sweep, 50*time.Millisecond)
+	wait(&o.sweepIdle, sweepIdle)
 	def(&o.Ring, 256)
 	def(&o.RingBytes, 4<<20)
 	def(&o.CatchUp, 20)

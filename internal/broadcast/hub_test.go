@@ -124,7 +124,7 @@ func newRigOn(t testing.TB, opts Options, wrap func(eventlog.Store) eventlog.Sto
 		opts.Sweep = 5 * time.Millisecond
 	}
 	opts.Now = func() time.Time { return cairn.Instant(r.now.Load()).Time() }
-	opts.Metrics = r.reg
+	opts.Metrics, opts.sweepIdle = r.reg, 20*time.Millisecond
 	opts.Portable, opts.oneByOne = isOf(t, portable), isOf(t, oneByOne)
 	if strings.Contains(t.Name(), "/"+inProto+"/") {
 		r.codec = Proto

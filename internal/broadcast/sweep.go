@@ -17,7 +17,7 @@ const (
 // sweepIdle is how often there is a sweep while nothing changes, if the period
 // is shorter than that: a gateway that waits is woken by its clock as seldom as
 // may be. What changes is swept a period after the sweep before it, at most.
-const sweepIdle = 50 * time.Millisecond
+const sweepIdle = 500 * time.Millisecond
 
 // sweeps drives the sweep until ctx ends.
 func (h *Hub) sweeps(ctx context.Context) {
@@ -55,7 +55,7 @@ func (h *Hub) changed() {
 // untilMove returns the time until a map opens or closes, but at least the
 // period and at most sweepIdle. h.mu is held.
 func (h *Hub) untilMove(now cairn.Instant) time.Duration {
-	wait := sweepIdle
+	wait := h.opts.sweepIdle
 	for _, hm := range h.life.state.byHunt {
 		if at, ok := hm.nextMove(); ok {
 			wait = min(wait, at.Sub(now))

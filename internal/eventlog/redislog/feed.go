@@ -160,7 +160,7 @@ func (s *Store) poll() {
 // A log that had nothing new for a while is asked for less often: most shards
 // are quiet most of the time, and each question costs Redis a command.
 const (
-	coldAfter = 40 // polls without a record
+	coldAfter = 10 // polls without a record
 	coldEvery = 4  // polls
 )
 
