@@ -67,7 +67,7 @@ type role struct {
 var polls = map[string]time.Duration{
 	fleet.RoleGenerator: 20 * time.Millisecond,
 	fleet.RoleClaims:    10 * time.Millisecond,
-	fleet.RoleGateway:   10 * time.Millisecond,
+	fleet.RoleGateway:   20 * time.Millisecond,
 	fleet.RoleRewards:   25 * time.Millisecond,
 }
 

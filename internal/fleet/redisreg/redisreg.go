@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type Options struct {
 type Registry struct {
 	client rueidis.Client
 	prefix string
+	last   sync.Map // by role: the names that it had, sorted
 
 	mu   sync.Mutex
 	lack map[string]time.Time // names without a lease, by role and name, and since when
@@ -151,19 +153,7 @@ func (r *Registry) Beat(ctx context.Context, role string, m fleet.Member, ttl ti
 
 // Members implements [fleet.Registry].
 func (r *Registry) Members(ctx context.Context, role string) ([]fleet.Member, error) {
-	b := r.client.B
-	names, err := r.client.Do(ctx, b().Smembers().Key(r.names(role)).Build()).AsStrSlice()
-	if err != nil {
-		return nil, fmt.Errorf("redisreg: members: %w", err)
-	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	keys := make([]string, len(names))
-	for i, name := range names {
-		keys[i] = r.lease(role, name)
-	}
-	replies, err := r.client.Do(ctx, b().Mget().Key(keys...).Build()).ToArray()
+	names, replies, err := r.leases(ctx, role)
 	if err != nil {
 		return nil, fmt.Errorf("redisreg: members: %w", err)
 	}
@@ -180,11 +170,44 @@ func (r *Registry) Members(ctx context.Context, role string) ([]fleet.Member, er
 			err = json.Unmarshal(body, &m)
 		}
 		if err != nil || m.Name != names[i] {
-			return nil, fmt.Errorf("redisreg: %s: is %.80q (%w)", keys[i], body, err)
+			return nil, fmt.Errorf("redisreg: %s: is %.80q (%w)", r.lease(role, names[i]), body, err)
 		}
 		ms = append(ms, m)
 	}
 	return ms, r.forget(ctx, role, without)
+}
+
+// leases returns the names that a role has, and the lease of each. A fleet
+// changes seldom: the leases of the names of the last time are asked for along
+// with the names, so that it mostly takes one round trip.
+func (r *Registry) leases(ctx context.Context, role string) ([]string, []rueidis.RedisMessage, error) {
+	b := r.client.B
+	mget := func(names []string) rueidis.Completed {
+		keys := make([]string, len(names))
+		for i, name := range names {
+			keys[i] = r.lease(role, name)
+		}
+		return b().Mget().Key(keys...).Build()
+	}
+	cmds := rueidis.Commands{b().Smembers().Key(r.names(role)).Build()}
+	last, _ := r.last.Load(role)
+	known, _ := last.([]string)
+	if len(known) > 0 {
+		cmds = append(cmds, mget(known))
+	}
+	rs := r.client.DoMulti(ctx, cmds...)
+	names, err := rs[0].AsStrSlice()
+	if err != nil || len(names) == 0 {
+		return nil, nil, err
+	}
+	slices.Sort(names)
+	if slices.Equal(names, known) {
+		replies, err := rs[1].ToArray()
+		return names, replies, err
+	}
+	r.last.Store(role, names)
+	replies, err := r.client.Do(ctx, mget(names)).ToArray()
+	return names, replies, err
 }
 
 // forget drops names that had no lease for a while. One that comes back at
