@@ -290,7 +290,8 @@ type namedLoad struct {
 	*trial.Load
 }
 
-// loads returns the loads that were measured.
+// loads returns the loads that were measured. One in which nothing was delivered
+// says nothing: no delta fell into its time.
 func (r *hugeRecord) loads() []namedLoad {
 	var some []namedLoad
 	for _, l := range []namedLoad{
@@ -300,7 +301,7 @@ func (r *hugeRecord) loads() []namedLoad {
 		{fmt.Sprintf("%d connect at once", r.Surged), r.Surge},
 		{fmt.Sprintf("%d don't read", r.Stallers), r.Stalled},
 	} {
-		if l.Load != nil {
+		if l.Load != nil && l.Deliveries > 0 {
 			some = append(some, l)
 		}
 	}
