@@ -301,7 +301,7 @@ func (r *hugeRecord) loads() []namedLoad {
 		{fmt.Sprintf("%d connect at once", r.Surged), r.Surge},
 		{fmt.Sprintf("%d don't read", r.Stallers), r.Stalled},
 	} {
-		if l.Load != nil && l.Deliveries > 0 {
+		if l.Load != nil && l.P99 > 0 {
 			some = append(some, l)
 		}
 	}
