@@ -176,7 +176,7 @@ func (s *Store) idleFeeds(cold bool) (out map[string][]*feed, hot bool) {
 	out = make(map[string][]*feed)
 	for _, f := range s.feeds {
 		f.mu.Lock()
-		hot = hot || f.quiet < coldAfter
+		hot = hot || f.busy || f.quiet < coldAfter // quiet is not ours to read while a poll is under way
 		if !f.busy && (cold || f.quiet < coldAfter) {
 			f.busy = true
 			out[t.addr(f.log)] = append(out[t.addr(f.log)], f)
