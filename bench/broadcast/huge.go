@@ -12,6 +12,7 @@ import (
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
 	"github.com/veltrix/cairn/bench/broadcast/trial"
+	"github.com/veltrix/cairn/bench/origin"
 )
 
 // perProcess is how many connections a server process takes where it may have
@@ -85,7 +86,7 @@ func huge(ctx context.Context, args []string) error {
 	if p.servers == 0 {
 		p.servers = max(16, (p.connections+p.surge+perProcess-1)/perProcess)
 	}
-	r := &hugeRecord{Machine: machine(), Commit: commit(), Command: command("bench-300k", args), Began: time.Now().UTC().Truncate(time.Second), Servers: p.servers}
+	r := &hugeRecord{Machine: origin.Machine(), Commit: origin.Commit(), Command: command("bench-300k", args), Began: time.Now().UTC().Truncate(time.Second), Servers: p.servers}
 	err := c.withKit(ctx, func(k *system.Kit) error {
 		if p.floor {
 			if err := p.floored(ctx, k, r); err != nil {

@@ -7,15 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/trial"
+	"github.com/veltrix/cairn/bench/origin"
 )
 
 // A record is all that one command measured.
@@ -38,7 +36,7 @@ type entry struct {
 }
 
 func newRecord(target string, args []string) *record {
-	return &record{Machine: machine(), Commit: commit(), Command: command(target, args), Began: time.Now().UTC().Truncate(time.Second)}
+	return &record{Machine: origin.Machine(), Commit: origin.Commit(), Command: command(target, args), Began: time.Now().UTC().Truncate(time.Second)}
 }
 
 // write writes v as JSON into a file of the results' folder.
@@ -178,22 +176,6 @@ func command(target string, args []string) string {
 		return "make " + target
 	}
 	return fmt.Sprintf("make %s ARGS=%q", target, strings.Join(said, " "))
-}
-
-func machine() string {
-	info, _ := os.ReadFile("/proc/cpuinfo") // a label only: empty elsewhere
-	if m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(info); m != nil {
-		return fmt.Sprintf("%s, %d cores", m[1], runtime.NumCPU())
-	}
-	return fmt.Sprintf("%d cores", runtime.NumCPU())
-}
-
-func commit() string {
-	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	if err != nil {
-		return "unknown" // not in a checkout: a label only
-	}
-	return strings.TrimSpace(string(out))
 }
 
 func sorted(set map[int]bool) []int { return slices.Sorted(maps.Keys(set)) }

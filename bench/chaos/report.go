@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +16,7 @@ import (
 	"github.com/veltrix/cairn/bench/chaos/gap"
 	"github.com/veltrix/cairn/bench/chaos/history"
 	"github.com/veltrix/cairn/bench/chaos/play"
+	"github.com/veltrix/cairn/bench/origin"
 )
 
 // A record is one fault, and what players saw of it from its beginning until
@@ -98,7 +96,7 @@ type rates struct {
 // result sums the run up.
 func (r *run) result(paid comparison) *result {
 	res := &result{
-		Machine: machine(), Commit: commit(), Command: "go run ./bench/chaos " + strings.Join(os.Args[1:], " "), Seed: r.o.seed, Ack: r.o.ack,
+		Machine: origin.Machine(), Commit: origin.Commit(), Command: "go run ./bench/chaos " + strings.Join(os.Args[1:], " "), Seed: r.o.seed, Ack: r.o.ack,
 		Took: time.Since(r.began).Seconds(), Faults: r.faults, History: r.play.History.Findings(), Ledger: paid, Verified: r.verified,
 	}
 	res.Rate = r.rates(res)
@@ -244,20 +242,4 @@ func row(some []*record) string {
 		cols = append(cols, fmt.Sprint(n))
 	}
 	return "| " + strings.Join(cols, " | ") + " |"
-}
-
-func machine() string {
-	info, _ := os.ReadFile("/proc/cpuinfo") // a label only: empty elsewhere
-	if m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(info); m != nil {
-		return fmt.Sprintf("%s, %d cores", m[1], runtime.NumCPU())
-	}
-	return fmt.Sprintf("%d cores", runtime.NumCPU())
-}
-
-func commit() string {
-	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	if err != nil {
-		return "unknown" // not in a checkout: a label only
-	}
-	return strings.TrimSpace(string(out))
 }

@@ -24,7 +24,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -32,6 +31,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/veltrix/cairn/bench/origin"
 )
 
 type options struct {
@@ -100,7 +101,7 @@ func measure(ctx context.Context, o options) (err error) {
 	}
 	var res result
 	res.Rate = o.rate
-	res.Machine = machine()
+	res.Machine = origin.Machine()
 	var syncs []float64
 	if syncs, err = fsyncs(dir, syncs); err != nil {
 		return err
@@ -128,14 +129,6 @@ func measure(ctx context.Context, o options) (err error) {
 	verify.Stdout, verify.Stderr = os.Stdout, os.Stderr
 	res.Verified = verify.Run() == nil
 	return res.write(o.out)
-}
-
-func machine() string {
-	info, _ := os.ReadFile("/proc/cpuinfo") // a label only: empty elsewhere
-	if m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(info); m != nil {
-		return fmt.Sprintf("%s, %d cores", m[1], runtime.NumCPU())
-	}
-	return fmt.Sprintf("%d cores", runtime.NumCPU())
 }
 
 // fsyncs times 300 appends of 4 KiB, each made durable, and adds them to ms.
