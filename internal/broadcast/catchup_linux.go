@@ -69,7 +69,7 @@ func (l *loop) catchUp(c handle) {
 	}
 	told, codec, player := r.told, r.codec, cairn.PlayerID("")
 	lacks := l.lacks(c, r)
-	if s := l.slabs[c.slot/slabSize].sessions[c.slot%slabSize]; s != nil {
+	if s := *l.sessionAt(c.slot); s != nil {
 		player = s.player
 	}
 	l.mu.Unlock()

@@ -255,7 +255,7 @@ func (l *loop) hear(c handle, b []byte) {
 	if s.plain() {
 		l.mu.Lock()
 		if r := l.record(c); r != nil && r.view != 0 {
-			l.slabs[c.slot/slabSize].sessions[c.slot%slabSize] = nil
+			*l.sessionAt(c.slot) = nil
 		}
 		l.mu.Unlock()
 	}
@@ -280,7 +280,7 @@ func (l *loop) lost(c handle, cause error) {
 		l.because(c, r, endLost, cause)
 	}
 	fd, why := int(r.fd), endReasons[r.why]
-	s := l.slabs[c.slot/slabSize].sessions[c.slot%slabSize]
+	s := *l.sessionAt(c.slot)
 	e := l.endings[c.slot]
 	views := l.forget(c, r)
 	l.mu.Unlock()

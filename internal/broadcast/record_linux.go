@@ -69,10 +69,18 @@ type audience struct {
 // extraSpot marks members whose spot of this view is not their record's own.
 const extraSpot = 1 << 31
 
+// recordAt and sessionAt return what a slot has room for, whoever has it now.
+// l.mu is held.
+func (l *loop) recordAt(slot uint32) *record { return &l.slabs[slot/slabSize].records[slot%slabSize] }
+
+func (l *loop) sessionAt(slot uint32) **session {
+	return &l.slabs[slot/slabSize].sessions[slot%slabSize]
+}
+
 // record returns a connection's record, or nil if the connection is gone. l.mu
 // is held.
 func (l *loop) record(c handle) *record {
-	r := &l.slabs[c.slot/slabSize].records[c.slot%slabSize]
+	r := l.recordAt(c.slot)
 	if r.gen != c.gen || r.fd < 0 {
 		return nil
 	}
@@ -110,7 +118,7 @@ func (l *loop) forget(c handle, r *record) []*view {
 		l.hub.metrics.stalled.Dec()
 	}
 	*r = record{fd: -1, gen: r.gen + 1}
-	l.slabs[c.slot/slabSize].sessions[c.slot%slabSize] = nil
+	*l.sessionAt(c.slot) = nil
 	l.free = append(l.free, c.slot)
 	return views
 }
@@ -131,7 +139,7 @@ func (l *loop) spots(c handle, r *record) []*spot {
 // spotOf returns the spot of a member of an audience.
 func (l *loop) spotOf(a *audience, member uint32) (slot uint32, r *record, s *spot) {
 	slot = member &^ extraSpot
-	r = &l.slabs[slot/slabSize].records[slot%slabSize]
+	r = l.recordAt(slot)
 	if member&extraSpot == 0 {
 		return slot, r, &r.spot
 	}
@@ -194,8 +202,7 @@ func (l *loop) adopt(fd int, early []byte, codec Codec, edge Edge, ended func(er
 	s := &session{hub: l.hub, codec: codec, edge: edge}
 	l.mu.Lock()
 	c := handle{loop: l, slot: l.take()}
-	sl := l.slabs[c.slot/slabSize]
-	r := &sl.records[c.slot%slabSize]
+	r := l.recordAt(c.slot)
 	c.gen = r.gen
 	*r = record{fd: int32(fd), gen: r.gen, heard: now, mark: now, codec: codec}
 	if len(early) > 0 {
@@ -203,7 +210,7 @@ func (l *loop) adopt(fd int, early []byte, codec Codec, edge Edge, ended func(er
 		r.flags |= flagEarly
 	}
 	s.out = &link{handle: c}
-	sl.sessions[c.slot%slabSize] = s
+	*l.sessionAt(c.slot) = s
 	if ended != nil {
 		l.endings[c.slot] = &ending{ended: ended}
 	}
@@ -224,7 +231,7 @@ func (l *loop) adopt(fd int, early []byte, codec Codec, edge Edge, ended func(er
 // session returns what a client said so far, for the loop's goroutine: if only
 // the record is left of it, made anew from that. l.mu is held.
 func (l *loop) session(c handle, r *record) *session {
-	p := &l.slabs[c.slot/slabSize].sessions[c.slot%slabSize]
+	p := l.sessionAt(c.slot)
 	if *p == nil {
 		*p = &session{hub: l.hub, out: &link{handle: c}, codec: r.codec, hello: r.flags&flagHello != 0}
 		if r.view != 0 {
