@@ -1,9 +1,3 @@
-//go:build !race
-
-// Not under the race detector: with Go 1.26 its runtime itself crashes, now and
-// then, on as many timers of one bubble of testing/synctest as these have
-// (SIGSEGV in its C code, below time.goFunc).
-
 package fleet
 
 import (

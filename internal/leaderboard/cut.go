@@ -187,9 +187,12 @@ func (c *cut) encode(hold func(func())) []byte {
 	b = binary.AppendUvarint(b, uint64(len(c.shards)))
 	for i := range c.shards {
 		s := &c.shards[i]
-		hold(func() { s.save(&c.fold.shards[s.shard].seen) })
-		b = s.appendTo(b, c.genesis[s.shard])
-		s.tiles = []byte{} // saved, and not needed any more
+		var saved cutShard
+		hold(func() {
+			s.save(&c.fold.shards[s.shard].seen)
+			saved, s.tiles = *s, []byte{} // so that no record saves them again
+		})
+		b = saved.appendTo(b, c.genesis[s.shard])
 	}
 	slices.SortFunc(c.hunts, func(a, b cutHunt) int { return cmp.Compare(a.id, b.id) })
 	b = binary.AppendUvarint(b, uint64(len(c.hunts)))

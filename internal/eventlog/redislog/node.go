@@ -198,19 +198,9 @@ func (s *Store) connect(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.look(ctx, nil); err != nil {
+	sets, err := s.meet(ctx)
+	if err != nil {
 		return err
-	}
-	sets := false // min-replicas-to-write
-	for _, addr := range s.topo.Load().primaries() {
-		n, err := s.node(ctx, addr)
-		if err != nil {
-			return err
-		}
-		if info, err = n.info(ctx, s.opts.ReplyMax); err != nil {
-			return err
-		}
-		sets = sets || info["min_slaves_good_slaves"] != "" // there only if it is set
 	}
 	if err := s.chooseAck(sets); err != nil {
 		return err
@@ -228,6 +218,40 @@ func (s *Store) connect(ctx context.Context) error {
 		}
 	}
 	return s.checkGenesis(ctx)
+}
+
+// meet learns who the primaries are and hears each, and reports whether any is
+// set to want replicas. While a replica takes over, who is asked first may still
+// name a primary that is gone: all are asked again, up to ResolveMax.
+func (s *Store) meet(ctx context.Context) (sets bool, err error) {
+	within, cancel := s.world.within(ctx, s.opts.ResolveMax)
+	defer cancel()
+	for b := (backoff{world: s.world}); ; {
+		if err = s.look(within, s.topo.Load()); err == nil {
+			if sets, err = s.hear(within); err == nil {
+				return sets, nil
+			}
+		}
+		if f := fateOf(err); !s.target.cluster || f != unheard && f != elsewhere || b.wait(within) != nil {
+			return false, errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// hear asks each primary for its state.
+func (s *Store) hear(ctx context.Context) (sets bool, err error) {
+	for _, addr := range s.topo.Load().primaries() {
+		n, err := s.node(ctx, addr)
+		if err != nil {
+			return false, err
+		}
+		info, err := n.info(ctx, s.opts.ReplyMax)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", addr, err)
+		}
+		sets = sets || info["min_slaves_good_slaves"] != "" // there only if it is set
+	}
+	return sets, nil
 }
 
 // checkGenesis refuses a Redis without the logs that there were.
