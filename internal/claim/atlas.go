@@ -54,8 +54,24 @@ func (s *Service) find(ctx context.Context, by time.Time, ref *cairn.TileRef, v 
 			return nil, false, err
 		}
 	}
-	h := at.hunts.Get(ref.Hunt)
-	return lay, h == nil || h.State != cairn.Live, nil
+	return lay, at.halts(ref.Hunt), nil
+}
+
+// halts reports whether a hunt takes no claims now.
+func (at *atlas) halts(hunt cairn.HuntID) bool {
+	h := at.hunts.Get(hunt)
+	return h == nil || h.State != cairn.Live
+}
+
+// caughtUp reports whether Run has folded what the control and maps logs held
+// when it began.
+func (s *Service) caughtUp() bool {
+	select {
+	case <-s.read:
+		return true
+	default:
+		return false
+	}
 }
 
 // awaitRead waits until Run has folded what the control and maps logs held

@@ -62,23 +62,11 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 	return m
 }
 
-// answered counts one answer.
-func (m *metrics) answered(a *Answer, lookup bool) {
-	switch {
-	case lookup:
-		m.lookups.Inc()
-	case a.Err != nil:
-		m.refused.Inc()
-	case a.Verdict.Outcome != 0:
-		m.outcomes[a.Verdict.Outcome].Inc()
-	}
-}
-
 // queued returns how many attempts wait in all queues.
 func (s *Service) queued() (n int) {
 	for _, sh := range s.shards {
 		sh.mu.Lock()
-		n += len(sh.queue)
+		n += sh.queued
 		sh.mu.Unlock()
 	}
 	return n

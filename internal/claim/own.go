@@ -181,7 +181,7 @@ func (sh *shard) over() error {
 	switch {
 	case sh.fenced:
 		return eventlog.ErrFenced
-	case !sh.want && len(sh.queue) == 0:
+	case !sh.want && sh.queued == 0:
 		return errReleased
 	}
 	return nil
@@ -206,14 +206,12 @@ func (sh *shard) ended(err error) {
 // refuse answers those who wait for a shard that is not wanted any more.
 func (sh *shard) refuse() {
 	sh.mu.Lock()
-	var q []*call
+	var q []chain
 	if !sh.want {
-		q, sh.queue = sh.queue, nil
+		q, sh.queue, sh.queued = sh.queue, nil, 0
 	}
 	sh.mu.Unlock()
-	for _, c := range q {
-		sh.finish(c, ErrNotOwner)
-	}
+	sh.dismiss(q, ErrNotOwner)
 }
 
 // lost reports why a life that ended so can't be followed by another one.

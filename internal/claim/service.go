@@ -51,6 +51,7 @@ type Service struct {
 	shards  []*shard
 	atlas   atomic.Pointer[atlas] // replaced whole by fold
 	foldMu  sync.Mutex            // one fold at a time
+	batches sync.Pool             // of *batch
 	read    chan struct{}         // closed by Run when the control and maps logs are folded up to their heads
 }
 
@@ -166,114 +167,38 @@ func (s *Service) ClaimAll(ctx context.Context, as []cairn.Attempt, out []Answer
 }
 
 func (s *Service) all(ctx context.Context, as []cairn.Attempt, out []Answer, lookup bool) {
-	d := newDone(len(as))
-	calls := make([]call, len(as))
-	start, by := s.now(), time.Now().Add(s.opts.MapWait) // one wait for all
-	for i := range as {
-		c := &calls[i]
-		c.attempt, c.at, c.lookup, c.done = as[i], start, lookup, d
-		s.route(ctx, by, c)
-	}
-	decided := true
+	b := s.newBatch(nil, len(as), lookup)
+	b.copies = append(b.copies[:0], as...) // if ctx ends, they are with their shards still
+	b.attempts = b.copies
+	b.held.Add(1)
+	defer b.let()
+	b.send(ctx)
 	select {
-	case <-d.ch:
+	case <-b.done:
 	case <-ctx.Done():
-		// The calls stay with their shards, which may still decide them: they
-		// are not read here any more.
-		decided = d.give()
+		// The shards may still decide them all: nothing is read here any more,
+		// unless they have.
+		if b.out.Load() > 0 {
+			for i := range out {
+				out[i] = Answer{Verdict: cairn.Verdict{Outcome: cairn.Pending, RetryAfter: RetryAfter}}
+			}
+			return
+		}
 	}
 	for i := range out {
-		if decided {
-			out[i] = calls[i].answer
-		} else {
-			out[i] = Answer{Verdict: cairn.Verdict{Outcome: cairn.Pending, RetryAfter: RetryAfter}}
-		}
-		s.metrics.answered(&out[i], lookup)
+		out[i] = b.calls[i].answer
 	}
-	s.metrics.duration.Observe(s.now().Sub(start).Seconds())
 }
 
 // Submit decides several attempts, each on its own, as ClaimAll does, but does
 // not wait: answered is called once for each, with its place in as, by any
 // goroutine, also before Submit returns. It must be quick, for a shard waits for
-// it, and must not put attempts to the Service. The Answer is borrowed. Submit
-// itself waits for maps that should be there, at most Options.MapWait, or until
-// ctx ends; what it has handed to a shard by then is decided all the same.
+// it, and must not put attempts to the Service. The Answer is borrowed; as is
+// borrowed until all are answered. Submit itself waits for maps that should be
+// there, at most Options.MapWait, or until ctx ends; what it has handed to a
+// shard by then is decided all the same.
 func (s *Service) Submit(ctx context.Context, as []cairn.Attempt, answered func(int, *Answer)) {
-	calls := make([]call, len(as))
-	start, by := s.now(), time.Now().Add(s.opts.MapWait)
-	b := &submission{s, answered}
-	for i := range as {
-		c := &calls[i]
-		c.attempt, c.at, c.submission, c.index = as[i], start, b, i
-		s.route(ctx, by, c)
-	}
+	b := s.newBatch(as, len(as), false)
+	b.answered = answered
+	b.send(ctx)
 }
-
-// A submission is attempts whose caller does not wait.
-type submission struct {
-	service  *Service
-	answered func(int, *Answer)
-}
-
-// end says that the call is answered; it must not be touched again.
-func (c *call) end() {
-	b := c.submission
-	if b == nil {
-		c.done.one()
-		return
-	}
-	b.service.metrics.answered(&c.answer, false)
-	b.service.metrics.duration.Observe(b.service.now().Sub(c.at).Seconds())
-	b.answered(c.index, &c.answer)
-}
-
-// route sends a call to the shard that owns its tile, or answers it here.
-func (s *Service) route(ctx context.Context, by time.Time, c *call) {
-	lay, halted, err := s.find(ctx, by, &c.attempt.TileRef, &c.answer.Verdict)
-	if err != nil || lay == nil {
-		c.answer.Err = err
-		c.end()
-		return
-	}
-	c.lay, c.halted = lay, halted
-	i, ok := lay.Shard(c.attempt.Tile)
-	if !ok {
-		c.answer.Verdict = cairn.Verdict{Outcome: cairn.UnknownTile}
-		c.end()
-		return
-	}
-	err = ErrUnavailable
-	if i < len(s.shards) {
-		err = s.shards[i].put(c)
-	}
-	if err != nil {
-		c.answer.Err = err
-		c.end()
-	}
-}
-
-// A done counts the calls of one caller that are still out.
-type done struct {
-	left atomic.Int64
-	ch   chan struct{} // closed by the last one
-}
-
-func newDone(n int) *done {
-	d := &done{ch: make(chan struct{})}
-	if n == 0 {
-		close(d.ch)
-	}
-	d.left.Store(int64(n))
-	return d
-}
-
-// one says that one call is answered; its answer must not be touched again.
-func (d *done) one() {
-	if d.left.Add(-1) == 0 {
-		close(d.ch)
-	}
-}
-
-// give reports whether all calls were answered, after all.
-func (d *done) give() bool { return d.left.Load() == 0 }

@@ -20,7 +20,7 @@ import (
 
 // A world is a real store with a live hunt, and the service on it.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	store *filelog.Store
 	maps  eventlog.Writer
@@ -32,9 +32,11 @@ type world struct {
 
 const testShards = 4
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	if _, test := t.(*testing.T); test {
+		t.Cleanup(func() { goleak.VerifyNone(t) })
+	}
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "log")}
 	w.open()
 	specs := []eventlog.Spec{{Name: eventlog.Maps}, {Name: eventlog.Control}}

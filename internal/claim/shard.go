@@ -33,22 +33,6 @@ const (
 	reopenAfter = 200 * time.Millisecond
 )
 
-// A call is one attempt on its way through a shard and back.
-type call struct {
-	attempt cairn.Attempt
-	lay     *Layout
-	at      cairn.Instant // by the owner's clock, at receipt
-	halted  bool
-	lookup  bool // asks who holds the tile; claims nothing
-
-	answer Answer
-	grant  uint64 // what the answer waits for
-	done   *done
-
-	submission *submission // instead of done: whom to tell
-	index      int         // of the call in it
-}
-
 // A shard owns one shard's log and Book.
 type shard struct {
 	// Static after newShard.
@@ -59,7 +43,8 @@ type shard struct {
 	wake    chan struct{} // capacity 1; never closed
 
 	mu         sync.Mutex
-	queue      []*call       // waiting for the loop; at most queueMax
+	queue      []chain       // waiting for the loop
+	queued     int           // calls in it; at most queueMax
 	changed    chan struct{} // closed, and made anew, when shardState changes
 	shardState               // how its owner-to-be, this service, stands to it
 
@@ -67,8 +52,9 @@ type shard struct {
 	book    *Book           // nil: to be built anew
 	at      eventlog.Offset // of the newest record that the Book has
 	claims  []cairn.Claim   // of the record that is being replayed
-	spare   []*call         // the queue's other half: swapped, so that neither grows anew
+	spare   []chain         // the queue's other half: swapped, so that neither grows anew
 	waiting []*call         // decided, but not to be told before their grant is committed
+	tally   tally           // of what was answered in this round
 	body    []byte
 }
 
@@ -81,40 +67,39 @@ func newShard(s *Service, index int) *shard {
 	}
 }
 
-// put queues c for the loop. It returns ErrNotOwner if the shard is not this
+// put queues calls for the loop. It returns ErrNotOwner if the shard is not this
 // service's, and ErrUnavailable if its queue is full or it was shut down.
-func (sh *shard) put(c *call) error {
-	var err error
+func (sh *shard) put(h chain) error {
 	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	switch {
 	case sh.shut:
-		err = sh.farewell()
+		return sh.farewell()
 	case !sh.want:
-		err = ErrNotOwner
-	case len(sh.queue) >= queueMax:
-		err = ErrUnavailable
-	default:
-		sh.queue = append(sh.queue, c)
+		return ErrNotOwner
+	case sh.queued+h.n > max(queueMax, h.n):
+		return ErrUnavailable
 	}
-	sh.mu.Unlock()
-	if err == nil {
-		sh.signal()
+	sh.queue = append(sh.queue, h)
+	if sh.queued += h.n; sh.queued == h.n {
+		sh.signal() // else it was told, and will take all there is
 	}
-	return err
+	return nil
 }
 
 func (sh *shard) signal() {
 	select {
 	case sh.wake <- struct{}{}:
-	default: // it will wake already, and take all there is
+	default: // it will wake already
 	}
 }
 
-func (sh *shard) take() []*call {
+// take returns all that waits in the queue, valid until the next call.
+func (sh *shard) take() []chain {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	q := sh.queue
-	sh.queue, sh.spare = sh.spare[:0], q
+	sh.queue, sh.spare, sh.queued = sh.spare[:0], q, 0
 	return q
 }
 
@@ -147,14 +132,20 @@ func (sh *shard) run(ctx context.Context) error {
 // close answers whoever still waits in the queue.
 func (sh *shard) close() {
 	sh.set(func(st *shardState) { *st = shardState{shut: true} })
-	sh.mu.Lock()
-	q := sh.queue
-	sh.queue = nil
-	sh.mu.Unlock()
-	for _, c := range q {
-		sh.finish(c, sh.farewell())
-	}
+	sh.dismiss(sh.take(), sh.farewell())
 }
+
+// dismiss answers all calls of q with err, which nobody has decided.
+func (sh *shard) dismiss(q []chain, err error) {
+	for i, h := range q {
+		q[i] = chain{}
+		h.each(func(c *call) { sh.tally.answer(c, err) })
+	}
+	sh.flush()
+}
+
+// flush ends a round: it counts what was answered.
+func (sh *shard) flush() { sh.tally.flush(sh.service.metrics) }
 
 // farewell is what those hear who come when all is over: where a fleet is,
 // somebody else has the shard, or will.
@@ -280,25 +271,30 @@ func (sh *shard) land(f flight) error {
 }
 
 // decide runs each call through the Book and answers those that are final.
-func (sh *shard) decide(calls []*call) {
+func (sh *shard) decide(q []chain) {
 	tooOld := sh.service.now().Add(-holdMax)
-	for i, c := range calls {
-		calls[i] = nil // the slice is used again; the call must not be held by it
-		if c.at < tooOld {
-			sh.finish(c, ErrUnavailable)
+	for i, h := range q {
+		q[i] = chain{} // the slice is used again; the batch must not be held by it
+		if h.batch.at < tooOld {
+			h.each(func(c *call) { sh.tally.answer(c, ErrUnavailable) })
 			continue
 		}
-		v := &c.answer.Verdict
-		if c.lookup {
-			c.grant = sh.book.Lookup(c.lay, &c.attempt, c.at, v)
-		} else {
-			c.grant = sh.book.Decide(c.lay, &c.attempt, c.at, c.halted, v)
-		}
-		if c.grant == 0 {
-			sh.finish(c, nil)
-		} else {
-			sh.waiting = append(sh.waiting, c)
-		}
+		h.each(sh.decideOne)
+	}
+	sh.flush()
+}
+
+func (sh *shard) decideOne(c *call) {
+	b, v := c.batch, &c.answer.Verdict
+	if b.lookup {
+		c.grant = sh.book.Lookup(c.lay, c.attempt(), b.at, v)
+	} else {
+		c.grant = sh.book.Decide(c.lay, c.attempt(), b.at, c.halted, v)
+	}
+	if c.grant == 0 {
+		sh.tally.answer(c, nil)
+	} else {
+		sh.waiting = append(sh.waiting, c)
 	}
 }
 
@@ -314,34 +310,30 @@ func (sh *shard) commit(off eventlog.Offset) {
 			continue
 		}
 		c.answer.Verdict.Place = cairn.Place{Shard: sh.index, Epoch: off.Epoch, Seq: off.Seq, Index: int(c.grant - first)}
-		sh.finish(c, nil)
+		sh.tally.answer(c, nil)
 	}
 	clear(sh.waiting[len(rest):])
 	sh.waiting = rest
+	sh.flush()
 }
 
 // abandon answers all who wait with err.
 func (sh *shard) abandon(err error) {
 	for _, c := range sh.waiting {
-		sh.finish(c, err)
+		sh.tally.answer(c, err)
 	}
 	clear(sh.waiting)
 	sh.waiting = sh.waiting[:0]
+	sh.flush()
 }
 
 // pend answers all who wait that it is not decided.
 func (sh *shard) pend() {
 	for _, c := range sh.waiting {
 		c.answer.Verdict = cairn.Verdict{Outcome: cairn.Pending, RetryAfter: reopenAfter}
-		sh.finish(c, nil)
+		sh.tally.answer(c, nil)
 	}
 	clear(sh.waiting)
 	sh.waiting = sh.waiting[:0]
-}
-
-func (sh *shard) finish(c *call, err error) {
-	if c.answer.Err = err; err != nil {
-		c.answer.Verdict = cairn.Verdict{}
-	}
-	c.end()
+	sh.flush()
 }
