@@ -22,7 +22,7 @@ func TestChaos(t *testing.T) {
 		seeds = nil
 		n := *simSeeds
 		if testing.Short() {
-			n = 3
+			n = 1
 		}
 		for s := range n {
 			seeds = append(seeds, s+1)
