@@ -43,7 +43,7 @@ var commands = []struct {
 	{"short", short},
 	{"full", full},
 	{"huge", huge},
-	{"report", report},
+	{"report", runReport},
 }
 
 func main() {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/veltrix/cairn/bench/broadcast/trial"
 	"github.com/veltrix/cairn/bench/origin"
+	"github.com/veltrix/cairn/bench/report"
 )
 
 // A record is all that one command measured.
@@ -120,7 +121,7 @@ func medianRow(k key, ls []*trial.Load, gs []*trial.Growth) *row {
 		{&x.Max, func(l *trial.Load) float64 { return l.Max }},
 		{&x.BytesLoaded, func(l *trial.Load) float64 { return l.BytesLoaded }},
 	} {
-		*f.to = median(ls, f.of)
+		*f.to = report.Median(ls, f.of)
 	}
 	for _, f := range []struct {
 		to *float64
@@ -132,7 +133,7 @@ func medianRow(k key, ls []*trial.Load, gs []*trial.Growth) *row {
 		{&x.growth.BytesKernel, func(g *trial.Growth) float64 { return g.BytesKernel }},
 		{&x.growth.CPUIdle, func(g *trial.Growth) float64 { return g.CPUIdle }},
 	} {
-		*f.to = median(gs, f.of)
+		*f.to = report.Median(gs, f.of)
 	}
 	for _, l := range ls {
 		x.Skips, x.Gaps, x.Lost = x.Skips+l.Skips, x.Gaps+l.Gaps, x.Lost+l.Lost
@@ -142,20 +143,6 @@ func medianRow(k key, ls []*trial.Load, gs []*trial.Growth) *row {
 	}
 	x.Kept = 2*x.kept > x.runs
 	return x
-}
-
-// median returns the middle of what of says of all; of an even number the
-// upper of the two.
-func median[T any](all []T, of func(T) float64) float64 {
-	var vs []float64
-	for _, v := range all {
-		vs = append(vs, of(v))
-	}
-	slices.Sort(vs)
-	if len(vs) == 0 {
-		return 0
-	}
-	return vs[len(vs)/2]
 }
 
 // command returns how make is told to do the same: where things are on this

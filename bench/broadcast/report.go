@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/veltrix/cairn/bench/broadcast/trial"
+	"github.com/veltrix/cairn/bench/report"
 )
 
 // The files of results.
@@ -24,9 +25,9 @@ const (
 	hugeFile   = "broadcast-300k.json"
 )
 
-// report prints the tables of whatever was measured, as Markdown, or puts them
+// runReport prints the tables of whatever was measured, as Markdown, or puts them
 // into a document, and draws the plots.
-func report(_ context.Context, args []string) error {
+func runReport(_ context.Context, args []string) error {
 	var c common
 	var plots, into string
 	f := flag.NewFlagSet("report", flag.ContinueOnError)
@@ -52,7 +53,7 @@ func report(_ context.Context, args []string) error {
 		return err
 	}
 	if into != "" {
-		put = func(name, text string) error { return splice(into, name, text) }
+		put = func(name, text string) error { return report.Splice(into, name, text) }
 	}
 	return errors.Join(
 		reportOf(c.out, detailFile, put, func(w io.Writer, r *record) error { shortTable(w, r); return nil }),
@@ -77,25 +78,6 @@ func reportOf[T any](dir, name string, put func(name, text string) error, f func
 		return err
 	}
 	return put(strings.TrimSuffix(name, ".json"), b.String())
-}
-
-// splice replaces what is between the marks of a name in a document:
-//
-//	<!-- broadcast-full -->
-//	…
-//	<!-- /broadcast-full -->
-func splice(path, name, text string) error {
-	doc, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	begin, end := fmt.Sprintf("<!-- %s -->\n", name), fmt.Sprintf("<!-- /%s -->\n", name)
-	before, rest, ok := strings.Cut(string(doc), begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !ok || !closed {
-		return fmt.Errorf("%s has no %q and %q, each on a line of its own", path, strings.TrimSpace(begin), strings.TrimSpace(end))
-	}
-	return os.WriteFile(path, []byte(before+begin+"\n"+strings.TrimSpace(text)+"\n\n"+end+after), 0o644)
 }
 
 // head says what, where and how, above a table.
@@ -130,30 +112,15 @@ func sizes(rows []*row) []int {
 	return sorted(set)
 }
 
-// table writes a table's head.
-func table(w io.Writer, columns ...string) {
-	fmt.Fprintf(w, "| %s |\n|", strings.Join(columns, " | "))
-	for i := range columns {
-		if i == 0 {
-			fmt.Fprint(w, " --- |")
-		} else {
-			fmt.Fprint(w, " --: |")
-		}
-	}
-	fmt.Fprintln(w)
-}
-
-func cells(w io.Writer, values ...string) { fmt.Fprintf(w, "| %s |\n", strings.Join(values, " | ")) }
-
 func oneASecond(w io.Writer, rows []*row, n int) {
 	fmt.Fprintf(w, "%d connections, one delta a second:\n\n", n)
-	table(w, "", "CPU a delivery", "of the floor", "of the best peer", "less idle", "p50", "p99", "of the floor", "memory, idle", "of the best peer", "after load", "kernel", "CPU, idle")
+	report.Table(w, "", "CPU a delivery", "of the floor", "of the best peer", "less idle", "p50", "p99", "of the floor", "memory, idle", "of the best peer", "after load", "kernel", "CPU, idle")
 	ref := references(rows, n)
 	for _, x := range rows {
 		if x.key.rate != 1 || x.key.connections != n {
 			continue
 		}
-		cells(w, x.title(), us(x.CPUEach), times(x.CPUEach, ref.floorCPU), times(x.CPUEach, ref.peerCPU), us(x.CPUNet),
+		report.Row(w, x.title(), us(x.CPUEach), times(x.CPUEach, ref.floorCPU), times(x.CPUEach, ref.peerCPU), us(x.CPUNet),
 			fmt.Sprintf("%.0f ms", x.P50), fmt.Sprintf("%.0f ms", x.P99), times(x.P99, ref.floorP99),
 			kb(x.growth.BytesIdle), times(x.growth.BytesIdle, ref.peerBytes), kb(x.BytesLoaded), kb(x.growth.BytesKernel),
 			fmt.Sprintf("%.1f%%", 100*x.growth.CPUIdle))
@@ -183,7 +150,7 @@ func rates(w io.Writer, rows []*row, n int) {
 	for _, rate := range sorted(set) {
 		columns = append(columns, fmt.Sprintf("%d/s", rate))
 	}
-	table(w, columns...)
+	report.Table(w, columns...)
 	for _, name := range names {
 		most, line := 0, []string{}
 		for _, rate := range sorted(set) {
@@ -198,7 +165,7 @@ func rates(w io.Writer, rows []*row, n int) {
 				line = append(line, fmt.Sprintf("%.0f ms, %s", x.P99, us(x.CPUDelta)))
 			}
 		}
-		cells(w, append([]string{name, fmt.Sprintf("%d/s", most)}, line...)...)
+		report.Row(w, append([]string{name, fmt.Sprintf("%d/s", most)}, line...)...)
 	}
 	fmt.Fprintln(w)
 }
@@ -238,23 +205,23 @@ func (x *row) title() string {
 // hugeTables writes what came of hundreds of thousands of connections.
 func hugeTables(w io.Writer, r *hugeRecord) {
 	fmt.Fprintf(w, "%s; commit %s; `%s`; %d server processes; %.0f s, %s.\n\n", r.Machine, r.Commit, r.Command, r.Servers, r.Seconds, r.Began.Format("2006-01-02"))
-	table(w, "", "connections", "ramp", "CPU each", "memory each", "kernel, both ends")
+	report.Table(w, "", "connections", "ramp", "CPU each", "memory each", "kernel, both ends")
 	for _, g := range []struct {
 		name string
 		*trial.Growth
 	}{{"ours", r.Growth}, {"floor", r.FloorGrowth}} {
 		if g.Growth != nil {
-			cells(w, g.name, fmt.Sprint(g.Connections), fmt.Sprintf("%.1f s", g.RampSeconds), us(g.CPUEach), kb(g.BytesIdle), kb(g.BytesKernel))
+			report.Row(w, g.name, fmt.Sprint(g.Connections), fmt.Sprintf("%.1f s", g.RampSeconds), us(g.CPUEach), kb(g.BytesIdle), kb(g.BytesKernel))
 		}
 	}
 	fmt.Fprintln(w)
-	table(w, fmt.Sprintf("%g delta a second to everyone", r.Low.Rate), "p50", "p99", "p99.9", "of the floor's p99", "of the p99 before", "CPU a delivery", "of the floor", "less idle", "skips", "gaps", "cut")
+	report.Table(w, fmt.Sprintf("%g delta a second to everyone", r.Low.Rate), "p50", "p99", "p99.9", "of the floor's p99", "of the p99 before", "CPU a delivery", "of the floor", "less idle", "skips", "gaps", "cut")
 	var floor, before trial.Load
 	if r.Floor != nil {
 		floor = *r.Floor
 	}
 	for _, l := range r.loads() {
-		cells(w, l.name, fmt.Sprintf("%.0f ms", l.P50), fmt.Sprintf("%.0f ms", l.P99), fmt.Sprintf("%.0f ms", l.P999), times(l.P99, floor.P99), times(l.P99, before.P99),
+		report.Row(w, l.name, fmt.Sprintf("%.0f ms", l.P50), fmt.Sprintf("%.0f ms", l.P99), fmt.Sprintf("%.0f ms", l.P999), times(l.P99, floor.P99), times(l.P99, before.P99),
 			us(l.CPUEach), times(l.CPUEach, floor.CPUEach), us(l.CPUNet), fmt.Sprint(l.Skips), fmt.Sprint(l.Gaps), fmt.Sprint(l.Lost))
 		if l.Load == r.Default {
 			before = *l.Load
