@@ -30,6 +30,7 @@ import (
 type Options struct {
 	Redis  string         // URL of a Redis that has the logs; "" means a filelog in Dir
 	Prefix string         // of the logs' keys on Redis; "" means redislog's
+	Ack    redislog.Ack   // when an append on Redis is acknowledged
 	Dir    string         // of the filelog
 	Shards int            // 0 means 24
 	Hunts  []cairn.HuntID // all live
@@ -90,7 +91,7 @@ func Open(ctx context.Context, opts Options) (_ *World, err error) {
 }
 
 func (w *World) connect(ctx context.Context) (eventlog.Store, error) {
-	s, err := redislog.Open(ctx, w.opts.Redis, redislog.Options{Prefix: w.opts.Prefix})
+	s, err := redislog.Open(ctx, w.opts.Redis, redislog.Options{Prefix: w.opts.Prefix, Ack: w.opts.Ack})
 	if err != nil {
 		return nil, err
 	}
