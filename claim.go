@@ -2,6 +2,7 @@ package cairn
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -42,8 +43,14 @@ type Place struct {
 }
 
 // String returns the place as the public API shows it, such as "7/3-15/4".
-func (p Place) String() string {
-	return fmt.Sprintf("%d/%d-%d/%d", p.Shard, p.Epoch, p.Seq, p.Index)
+func (p Place) String() string { return string(p.AppendTo(nil)) }
+
+// AppendTo appends what String returns.
+func (p Place) AppendTo(b []byte) []byte {
+	b = strconv.AppendInt(b, int64(p.Shard), 10)
+	b = strconv.AppendUint(append(b, '/'), p.Epoch, 10)
+	b = strconv.AppendUint(append(b, '-'), p.Seq, 10)
+	return strconv.AppendInt(append(b, '/'), int64(p.Index), 10)
 }
 
 // ParsePlace parses what String returns.

@@ -57,14 +57,15 @@ type Edge interface {
 	// text and all, and ends the connection.
 	Hello(token string) (cairn.PlayerID, string, error)
 
-	// Claim decides an attempt of a player who said hello. It is called on a
-	// goroutine that reads for many connections: decide elsewhere what takes
-	// time. reply must be called exactly once, from any goroutine, at any
-	// time, also after ctx ended (which it does with the connection): with the
-	// payload of an outcome frame in the connection's codec, without WebSocket
-	// header: {"type":"outcome","id":c.ID,…} in JSON. The hub copies it. c is
-	// the callee's to keep.
-	Claim(ctx context.Context, player cairn.PlayerID, name string, codec Codec, c *wire.ClaimFrame, reply func(frame []byte))
+	// Claims decides attempts of a player who said hello, each on its own: those
+	// that came together. It is called on a goroutine that reads for many
+	// connections: decide elsewhere what takes time. cs is borrowed until Claims
+	// returns; its strings are the callee's to keep. reply must be called exactly
+	// once for each, from any goroutine, at any time, also after ctx ended (which
+	// it does with the connection): with the payload of an outcome frame in the
+	// connection's codec, without WebSocket header: {"type":"outcome","id":…} in
+	// JSON. The hub copies it.
+	Claims(ctx context.Context, player cairn.PlayerID, name string, codec Codec, cs []wire.ClaimFrame, reply func(frame []byte))
 }
 
 // Options tunes a Hub. The zero value is ready for production.

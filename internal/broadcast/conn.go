@@ -135,6 +135,9 @@ func (c *conn) send(b []byte) {
 	c.kick()
 }
 
+// reply implements outlet.
+func (c *conn) reply(payload []byte) { c.send(c.codec.whole(payload)) }
+
 // What ends connections.
 var (
 	errTooSlow = errors.New("broadcast: client is too slow")

@@ -66,6 +66,21 @@ func ownFrame(op ws.OpCode, payload []byte) []byte {
 	return withHeader(op, append(room(len(payload)), payload...))
 }
 
+// appendFrame appends a payload with its header, unmasked and in one fragment
+// (RFC 6455, 5.2).
+func appendFrame(b []byte, op ws.OpCode, payload []byte) []byte {
+	const fin, short, long = 0x80, 125, 126
+	switch n := len(payload); {
+	case n <= short:
+		b = append(b, fin|byte(op), byte(n))
+	case n <= 1<<16-1:
+		b = append(b, fin|byte(op), long, byte(n>>8), byte(n))
+	default:
+		return append(b, ownFrame(op, payload)...)
+	}
+	return append(b, payload...)
+}
+
 // sse returns the frame, which is JSON's, as a Server-Sent Event whose id is
 // epoch-seq. All who get a frame live in one epoch. It may be called
 // concurrently.

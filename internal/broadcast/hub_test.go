@@ -317,13 +317,19 @@ func (e *testEdge) Hello(token string) (cairn.PlayerID, string, error) {
 	return cairn.PlayerID(name), "Name of " + name, nil
 }
 
-func (e *testEdge) Claim(_ context.Context, player cairn.PlayerID, name string, codec Codec, c *wire.ClaimFrame, reply func([]byte)) {
+func (e *testEdge) Claims(_ context.Context, player cairn.PlayerID, name string, codec Codec, cs []wire.ClaimFrame, reply func([]byte)) {
+	for _, c := range cs {
+		e.claim(player, name, codec, c.ID, reply)
+	}
+}
+
+func (e *testEdge) claim(player cairn.PlayerID, name string, codec Codec, id string, reply func([]byte)) {
 	answer := func() {
 		if codec == Proto {
-			reply(outcomeProto(c.ID, player, name))
+			reply(outcomeProto(id, player, name))
 			return
 		}
-		b, err := json.Marshal(map[string]any{"type": "outcome", "id": c.ID, "outcome": "gone", "winner": player, "winner_name": name})
+		b, err := json.Marshal(map[string]any{"type": "outcome", "id": id, "outcome": "gone", "winner": player, "winner_name": name})
 		if err != nil {
 			panic(err)
 		}

@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -59,6 +60,7 @@ func (in *inbound) feed(s *session, b []byte) error {
 			return err
 		}
 	}
+	s.decide()
 	in.rest = nil
 	if len(b) > 0 {
 		in.rest = slices.Clone(b)
@@ -72,12 +74,38 @@ func (in *inbound) idle() bool { return !in.inside && len(in.rest) == 0 }
 // header reads a frame's header, and returns how many bytes it takes: none if
 // b does not have all of it.
 func header(b []byte) (ws.Header, int, error) {
+	if h, n := shortHeader(b); n > 0 {
+		return h, n, nil
+	}
 	r := bytes.NewReader(b)
 	h, err := ws.ReadHeader(r)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return h, 0, nil
 	}
 	return h, len(b) - r.Len(), err
+}
+
+// shortHeader is header for the frames that clients send, which are masked and
+// below 64 KiB, and allocates nothing. It takes no bytes for others.
+func shortHeader(b []byte) (h ws.Header, n int) {
+	const masked, short, long = 0x80, 125, 126
+	n = 2
+	if len(b) < n || b[1]&masked == 0 {
+		return h, 0
+	}
+	h.Fin, h.Rsv, h.OpCode, h.Masked = b[0]&0x80 != 0, b[0]>>4&7, ws.OpCode(b[0]&15), true
+	switch size := b[1] &^ masked; {
+	case size <= short:
+		h.Length = int64(size)
+	case size == long && len(b) >= 4:
+		h.Length, n = int64(binary.BigEndian.Uint16(b[2:])), 4
+	default:
+		return h, 0
+	}
+	if len(b) < n+len(h.Mask) {
+		return h, 0
+	}
+	return h, n + copy(h.Mask[:], b[n:])
 }
 
 // check looks at a frame before its payload has come.

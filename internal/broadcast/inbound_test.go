@@ -32,6 +32,8 @@ func (o *tape) send(b []byte) {
 	}
 }
 
+func (o *tape) reply(b []byte) { o.send(b) }
+
 func (o *tape) say(code ws.StatusCode, reason, why string, _ error) {
 	if !o.over {
 		o.said = append(o.said, fmt.Sprintf("close %d %q: %s", code, reason, why))
@@ -53,15 +55,17 @@ func (o *tape) watch(w watching) bool {
 
 func (o *tape) life() context.Context { return context.Background() }
 
-// A promptEdge answers claims before Claim returns.
+// A promptEdge answers claims before Claims returns.
 type promptEdge struct{ testEdge }
 
-func (*promptEdge) Claim(_ context.Context, player cairn.PlayerID, name string, codec Codec, c *wire.ClaimFrame, reply func([]byte)) {
-	if codec == Proto {
-		reply(outcomeProto(c.ID, player, name))
-		return
+func (*promptEdge) Claims(_ context.Context, player cairn.PlayerID, name string, codec Codec, cs []wire.ClaimFrame, reply func([]byte)) {
+	for _, c := range cs {
+		if codec == Proto {
+			reply(outcomeProto(c.ID, player, name))
+		} else {
+			reply([]byte(`{"type":"outcome","id":"` + c.ID + `"}`))
+		}
 	}
-	reply([]byte(`{"type":"outcome","id":"` + c.ID + `"}`))
 }
 
 // listen has a session take a client's bytes in pieces, the ends of which are

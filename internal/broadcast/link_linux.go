@@ -12,6 +12,10 @@ import (
 // A link is what the session of one of a loop's connections knows of it.
 type link struct {
 	handle
+	codec Codec
+
+	replyMu sync.Mutex
+	replies *replies // that are not written yet; nil if there are none
 
 	mu     sync.Mutex
 	ctx    context.Context // made when first asked for
@@ -237,7 +241,7 @@ func (l *loop) checkStall(c handle, r *record, past func(uint32, time.Duration) 
 	switch {
 	case !st.told && r.flags&flagBye == 0:
 		if past(st.moved, stuck) {
-			st.told, st.own, st.moved = true, nil, l.hub.clock()
+			st.told, st.own, st.count, st.moved = true, nil, 0, l.hub.clock()
 			l.say(c, r, statusTooSlow, "too slow", endSlow, errTooSlow)
 		}
 	case past(st.moved, max(stuck/4, closeWithin)):

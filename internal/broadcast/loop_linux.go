@@ -24,8 +24,9 @@ const (
 )
 
 // A loop serves its share of the connections: one goroutine that reads what
-// they say and writes what a sweep has for them, and one that brings up to date
-// those who need more than the newest batch. A connection without news is a
+// they say and writes what a sweep has for them, one that brings up to date
+// those who need more than the newest batch, and one that writes what came of
+// claims. A connection without news is a
 // record of some 60 bytes, and costs no goroutine, timer or buffer.
 //
 // The loop's goroutine alone reads sockets and closes them. Whoever holds mu
@@ -40,11 +41,14 @@ type loop struct {
 	busy atomic.Bool   // a sweep is not delivered yet
 	lag  chan struct{} // holds a token when behind has work
 
+	answers answers
+
 	// Owned by the loop's goroutine.
 	events   [eventsAtOnce]unix.EpollEvent
 	n        int // events taken up
 	poll     func(uintptr) bool
 	buf      []byte
+	claims   claims        // of the session that reads
 	unread   []handle      // connections that may have more to read
 	pass     []*audience   // being delivered to, the first one first
 	uring    *uring        // used with mu held; nil where there is none
@@ -61,6 +65,7 @@ type loop struct {
 	audiences []*audience        // by number; the first is nil
 	unused    []uint32           // numbers
 	byView    map[*view]*audience
+	sending   out           // of sendNow
 	behind    []handle      // connections that need more than the newest batch
 	due       []*audience   // with news that wait for a pass
 	newest    cairn.Instant // at of the newest claim among them
@@ -85,7 +90,8 @@ func newLoop(h *Hub) (*loop, error) {
 	}
 	l := &loop{
 		hub: h, epfd: epfd, lag: make(chan struct{}, 1), buf: make([]byte, readAtOnce),
-		stalls: map[uint32]*stall{}, more: map[uint32][]spot{}, endings: map[uint32]*ending{},
+		answers: answers{wake: make(chan struct{}, 1)},
+		stalls:  map[uint32]*stall{}, more: map[uint32][]spot{}, endings: map[uint32]*ending{},
 		audiences: make([]*audience, 1), byView: map[*view]*audience{},
 	}
 	if err = unix.SetNonblock(epfd, true); err == nil { // or the runtime would not poll it
@@ -139,9 +145,10 @@ func (l *loop) ring() {
 
 // run serves connections until ctx ends.
 func (l *loop) run(ctx context.Context) {
-	var lagging sync.WaitGroup
-	lagging.Go(func() { l.catchUps(ctx) })
-	defer lagging.Wait()
+	var others sync.WaitGroup
+	others.Go(func() { l.catchUps(ctx) })
+	others.Go(func() { l.reply(ctx) })
+	defer others.Wait()
 	stop := context.AfterFunc(ctx, func() { _ = l.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for {

@@ -199,7 +199,7 @@ func (l *loop) leave(s *spot) {
 // adopt makes a connected socket one of the loop's connections.
 func (l *loop) adopt(fd int, early []byte, codec Codec, edge Edge, ended func(error)) (handle, error) {
 	now := l.hub.clock()
-	s := &session{hub: l.hub, codec: codec, edge: edge}
+	s := &session{hub: l.hub, codec: codec, edge: edge, claims: &l.claims}
 	l.mu.Lock()
 	c := handle{loop: l, slot: l.take()}
 	r := l.recordAt(c.slot)
@@ -209,7 +209,7 @@ func (l *loop) adopt(fd int, early []byte, codec Codec, edge Edge, ended func(er
 		s.in.rest = slices.Clone(early)
 		r.flags |= flagEarly
 	}
-	s.out = &link{handle: c}
+	s.out = &link{handle: c, codec: codec}
 	*l.sessionAt(c.slot) = s
 	if ended != nil {
 		l.endings[c.slot] = &ending{ended: ended}
@@ -233,7 +233,7 @@ func (l *loop) adopt(fd int, early []byte, codec Codec, edge Edge, ended func(er
 func (l *loop) session(c handle, r *record) *session {
 	p := l.sessionAt(c.slot)
 	if *p == nil {
-		*p = &session{hub: l.hub, out: &link{handle: c}, codec: r.codec, hello: r.flags&flagHello != 0}
+		*p = &session{hub: l.hub, out: &link{handle: c, codec: r.codec}, codec: r.codec, claims: &l.claims, hello: r.flags&flagHello != 0}
 		if r.view != 0 {
 			v := l.audiences[r.view].view
 			(*p).watched = []watched{{v.hunt, len(v.asked)}}

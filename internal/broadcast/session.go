@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/gobwas/ws"
@@ -35,6 +34,10 @@ type outlet interface {
 	// send queues a whole frame for this client. Any goroutine may, also when
 	// the connection has ended.
 	send(frame []byte)
+
+	// reply queues the frame of a payload in the session's codec, which it
+	// copies: several may share a write. Any goroutine may, as with send.
+	reply(payload []byte)
 
 	// say ends the connection with a close frame. The first one counts.
 	say(code ws.StatusCode, reason, why string, cause error)
@@ -72,7 +75,16 @@ type session struct {
 	resume   Resume // of hello, until the first watch
 	watched  []watched
 	faults   int
-	inFlight atomic.Int32 // claims
+	claims   *claims            // gathered; nil until there is one
+	answer   func(frame []byte) // to one of them; nil until there is one
+	inFlight atomic.Int32       // claims
+}
+
+// claims are those that a client sent together, in one read: they are decided
+// together as well. The zero value is empty.
+type claims struct {
+	frames []wire.ClaimFrame
+	text   wire.Text
 }
 
 // A watched is how many regions of a hunt a client watches.
@@ -89,6 +101,7 @@ func (s *session) plain() bool {
 
 // control answers a control frame, which may come between two fragments.
 func (s *session) control(op ws.OpCode, p []byte) error {
+	s.decide()
 	switch op {
 	case ws.OpPing:
 		s.out.send(ownFrame(ws.OpPong, p))
@@ -121,12 +134,14 @@ func (s *session) closed(p []byte) error {
 
 // protocol ends a connection whose client breaks RFC 6455.
 func (s *session) protocol(err error) error {
+	s.decide()
 	s.out.say(ws.StatusProtocolError, err.Error(), endProtocol, fmt.Errorf("broadcast: %w", err))
 	return errBye
 }
 
 // bye ends a connection for what a client may not send.
 func (s *session) bye(code ws.StatusCode, fe *wire.FrameError) error {
+	s.decide()
 	s.complain(fe.Code, fe.Msg, "")
 	s.out.say(code, fe.Code, endProtocol, errors.New("broadcast: "+fe.Msg))
 	return errBye
@@ -150,7 +165,20 @@ func (s *session) fault(code, detail, id string) error {
 
 // message answers one message.
 func (s *session) message(b []byte) error {
+	if s.codec == JSON && s.hello {
+		if c := s.gather(); wire.ScanClaimFrame(b, c, &s.claims.text) {
+			s.claim()
+			return nil
+		}
+		s.ungather()
+	}
 	f, err := s.codec.decode(b)
+	if c, ok := f.(*wire.ClaimFrame); ok && err == nil && s.hello {
+		*s.gather() = *c
+		s.claim()
+		return nil
+	}
+	s.decide()
 	if err != nil {
 		var fe *wire.FrameError
 		if !errors.As(err, &fe) {
@@ -171,8 +199,6 @@ func (s *session) message(b []byte) error {
 	switch f := f.(type) {
 	case *wire.WatchFrame:
 		return s.watch(f)
-	case *wire.ClaimFrame:
-		return s.claim(f)
 	default:
 		s.hub.mu.RLock()
 		seq := s.hub.seq
@@ -229,25 +255,62 @@ func (s *session) watch(f *wire.WatchFrame) error {
 	return nil
 }
 
-func (s *session) claim(f *wire.ClaimFrame) error {
-	if s.player == "" {
-		s.complain(codeUnauthorized, "claim: needs a player's token in hello", f.ID)
-		return nil
+// gather returns room for one more claim.
+func (s *session) gather() *wire.ClaimFrame {
+	if s.claims == nil {
+		s.claims = new(claims)
 	}
-	if int(s.inFlight.Add(1)) > s.hub.opts.ClaimsMax {
-		s.inFlight.Add(-1)
-		s.complain(codeTooManyClaims, fmt.Sprintf("claim: %d are in flight; wait for an outcome", s.hub.opts.ClaimsMax), f.ID)
-		return nil
+	s.claims.frames = append(s.claims.frames, wire.ClaimFrame{})
+	return &s.claims.frames[len(s.claims.frames)-1]
+}
+
+// ungather gives the room back, and returns what was in it.
+func (s *session) ungather() wire.ClaimFrame {
+	last := len(s.claims.frames) - 1
+	f := s.claims.frames[last]
+	s.claims.frames = s.claims.frames[:last]
+	return f
+}
+
+// claim takes the newest claim that was gathered, or refuses it.
+func (s *session) claim() {
+	switch {
+	case s.player == "":
+		s.complain(codeUnauthorized, "claim: needs a player's token in hello", s.ungather().ID)
+	case !s.enter():
+		f := s.ungather()
+		s.decide() // some may be answered at once
+		if s.enter() {
+			*s.gather() = f
+		} else {
+			s.complain(codeTooManyClaims, fmt.Sprintf("claim: %d are in flight; wait for an outcome", s.hub.opts.ClaimsMax), f.ID)
+		}
 	}
-	var once sync.Once
-	out := s.out
-	s.edge.Claim(out.life(), s.player, s.name, s.codec, f, func(frame []byte) {
-		once.Do(func() {
+}
+
+// enter counts a claim in, unless too many are in flight.
+func (s *session) enter() bool {
+	if int(s.inFlight.Add(1)) <= s.hub.opts.ClaimsMax {
+		return true
+	}
+	s.inFlight.Add(-1)
+	return false
+}
+
+// decide has the edge decide what was gathered.
+func (s *session) decide() {
+	if s.claims == nil || len(s.claims.frames) == 0 {
+		return
+	}
+	if s.answer == nil {
+		s.answer = func(frame []byte) {
 			s.inFlight.Add(-1)
-			out.send(s.codec.whole(frame))
-		})
-	})
-	return nil
+			s.out.reply(frame)
+		}
+	}
+	s.edge.Claims(s.out.life(), s.player, s.name, s.codec, s.claims.frames, s.answer)
+	clear(s.claims.frames)
+	s.claims.frames = s.claims.frames[:0]
 }
 
 // ownMax bounds the frames that wait for one client alone: answers to its

@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -15,7 +16,8 @@ type out struct {
 	bufs [][]byte
 	iov  []unix.Iovec
 	msg  unix.Msghdr
-	size int // bytes
+	size int       // bytes
+	one  [1][]byte // of setOne
 }
 
 func (o *out) set(bufs [][]byte) {
@@ -28,6 +30,12 @@ func (o *out) set(bufs [][]byte) {
 			o.iov = append(o.iov, v)
 		}
 	}
+}
+
+// setOne is set for one piece, which may be nil.
+func (o *out) setOne(b []byte) {
+	o.one[0] = b
+	o.set(o.one[:])
 }
 
 func (o *out) setMsg(iov []unix.Iovec) {
@@ -104,9 +112,19 @@ func rest(bufs [][]byte, n int) [][]byte {
 // A stall is what is kept of a connection whose socket takes nothing now.
 type stall struct {
 	rest  [][]byte // of what is in flight: to be finished before anything else
-	own   [][]byte // whole frames for this client alone, at most ownMax
+	own   [][]byte // whole frames for this client alone
+	count int      // of the frames in own: at most ownMax
 	moved uint32   // when it last took a byte (Hub.clock)
 	told  bool     // it was told that it is too slow
+}
+
+// keep keeps so many frames of the client's own, unless there are most.
+func (st *stall) keep(b []byte, frames, most int) bool {
+	if st.count+frames > most {
+		return false
+	}
+	st.own, st.count = append(st.own, b), st.count+frames
+	return true
 }
 
 // write sends o to a connection that is not stalled. It is false if nothing of
@@ -147,7 +165,7 @@ func (l *loop) writable(c handle, r *record) {
 			if len(st.own) == 0 {
 				break
 			}
-			st.rest, st.own = st.own, nil
+			st.rest, st.own, st.count = st.own, nil, 0
 			for _, b := range st.rest { // what was begun before is counted
 				l.hub.metrics.bytes.Add(float64(len(b)))
 			}
@@ -182,45 +200,46 @@ func (l *loop) writable(c handle, r *record) {
 
 // send writes a whole frame for one client alone, or keeps it. l.mu is held.
 func (l *loop) send(c handle, r *record, frame []byte) {
+	l.flushReplies(c, r)
 	if r.flags&(flagBye|flagEnded) != 0 {
 		return
 	}
 	if r.flags&flagStalled != 0 {
-		st := l.stalls[c.slot]
-		if len(st.own) >= l.hub.ownMax() {
+		if !l.stalls[c.slot].keep(frame, 1, l.hub.ownMax()) {
 			l.say(c, r, statusTooSlow, "too slow", endSlow, errTooSlow)
-			return
 		}
-		st.own = append(st.own, frame)
 		return
 	}
-	l.sendNow(c, r, frame)
+	l.sendNow(c, r, frame, 1)
 }
 
-// sendNow begins a frame on a connection that is not stalled.
-func (l *loop) sendNow(c handle, r *record, frame []byte) {
-	var o out
-	o.set([][]byte{frame})
-	if l.write(c, r, &o) {
-		l.hub.metrics.bytes.Add(float64(len(frame)))
+// sendNow begins so many frames, one behind the other in b, on a connection
+// that is not stalled.
+func (l *loop) sendNow(c handle, r *record, b []byte, frames int) {
+	o := &l.sending
+	o.setOne(b)
+	if l.write(c, r, o) {
+		l.hub.metrics.bytes.Add(float64(len(b)))
 	} else if r.flags&flagEnded == 0 {
-		l.stalls[c.slot].own = append(l.stalls[c.slot].own, frame)
+		l.stalls[c.slot].keep(b, frames, math.MaxInt)
 	}
+	o.setOne(nil)
 }
 
 // say ends a connection with a close frame. The first one counts. l.mu is held.
 func (l *loop) say(c handle, r *record, code ws.StatusCode, reason, why string, cause error) {
+	l.flushReplies(c, r)
 	if r.flags&(flagBye|flagEnded) != 0 {
 		return
 	}
 	l.because(c, r, why, cause)
 	frame := ownFrame(ws.OpClose, ws.NewCloseFrameBody(code, reason))
 	if r.flags&flagStalled != 0 {
-		l.stalls[c.slot].own = append(l.stalls[c.slot].own, frame)
+		l.stalls[c.slot].keep(frame, 1, math.MaxInt)
 		r.flags |= flagBye
 		return
 	}
-	l.sendNow(c, r, frame)
+	l.sendNow(c, r, frame, 1)
 	r.flags |= flagBye
 	if r.flags&flagStalled == 0 {
 		l.gone(r)

@@ -108,6 +108,12 @@ func (s *Service) ShardOf(ref cairn.TileRef) (int, bool) {
 	return lay.Shard(ref.Tile)
 }
 
+// Knows reports whether Submit would take an attempt on a tile without waiting
+// for its map.
+func (s *Service) Knows(ref cairn.TileRef) bool {
+	return s.atlas.Load().layouts[mapKey{ref.Hunt, ref.Tick}] != nil
+}
+
 // Holding returns how the service stands to a shard now.
 func (s *Service) Holding(shard int) Holding {
 	sh := s.shards[shard]

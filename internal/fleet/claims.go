@@ -53,6 +53,7 @@ type Claims struct {
 	peers   *peers
 	metrics *claimsMetrics
 	tasks   sync.WaitGroup // of links
+	askers  askers
 
 	mu      sync.Mutex
 	ended   bool
@@ -102,6 +103,7 @@ func (c *Claims) Run(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 	c.tasks.Wait()
+	c.askers.end()
 	c.peers.close()
 	return nil
 }
@@ -157,7 +159,12 @@ func (c *Claims) ClaimAll(ctx context.Context, as []cairn.Attempt, out []claim.A
 func (c *Claims) one(ctx context.Context, a *cairn.Attempt, lookup bool) (cairn.Verdict, error) {
 	began := time.Now()
 	defer func() { c.metrics.duration.Observe(time.Since(began).Seconds()) }()
-	perhaps := false // an owner may have decided it, and nobody heard
+	return c.ask(ctx, a, lookup, false)
+}
+
+// ask is one for an attempt of which perhaps says that an owner may have
+// decided it, and nobody heard.
+func (c *Claims) ask(ctx context.Context, a *cairn.Attempt, lookup, perhaps bool) (cairn.Verdict, error) {
 	pause := backoffMin
 	hops := 0 // since the last pause
 	var hint Member

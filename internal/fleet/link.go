@@ -38,7 +38,7 @@ type flight struct {
 	attempt *cairn.Attempt // not read after the flight's end
 	lookup  bool
 	by      time.Time
-	done    chan result // capacity 1
+	done    func(result) // called once; with the link's lock held: it must not wait
 }
 
 // A link is the one stream from a gateway to one owner. It opens when there is
@@ -78,31 +78,20 @@ func (l *link) do(ctx context.Context, a *cairn.Attempt, lookup bool) result {
 	if !ok {
 		by = time.Now().Add(withinMax)
 	}
-	f := &flight{attempt: a, lookup: lookup, by: by, done: make(chan result, 1)}
+	done := make(chan result, 1)
 	l.mu.Lock()
-	if l.ended || len(l.flights) >= windowMax {
-		ended := l.ended
-		l.mu.Unlock()
-		if ended {
-			return result{fate: unsent}
-		}
-		return result{fate: full}
-	}
-	l.next++
-	id := l.next
-	l.flights[id] = f
-	l.queue = append(l.queue, id)
+	id := l.send(&flight{attempt: a, lookup: lookup, by: by, done: func(r result) { done <- r }})
 	l.mu.Unlock()
 	wake(l.wake)
 	select {
-	case r := <-f.done:
+	case r := <-done:
 		return r
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
-	case r := <-f.done: // after all
+	case r := <-done: // after all
 		return r
 	default:
 	}
@@ -113,6 +102,23 @@ func (l *link) do(ctx context.Context, a *cairn.Attempt, lookup bool) result {
 		return result{fate: lost}
 	}
 	return result{fate: unsent}
+}
+
+// send queues a flight and returns its id, or ends it. l.mu is held; whoever
+// calls it wakes the link.
+func (l *link) send(f *flight) uint64 {
+	switch {
+	case l.ended:
+		f.done(result{fate: unsent})
+		return 0
+	case len(l.flights) >= windowMax:
+		f.done(result{fate: full})
+		return 0
+	}
+	l.next++
+	l.flights[l.next] = f
+	l.queue = append(l.queue, l.next)
+	return l.next
 }
 
 // inFlight returns how many attempts wait for their fate.
@@ -154,7 +160,7 @@ func (l *link) fail() {
 		if l.sent[id] {
 			r.fate = lost
 		}
-		f.done <- r
+		f.done(r)
 	}
 	clear(l.flights)
 	clear(l.sent)
@@ -241,7 +247,7 @@ func (l *link) receive(s *connect.BidiStreamForClientSimple[fleetpb.Attempts, fl
 			}
 			delete(l.flights, p.Id)
 			delete(l.sent, p.Id)
-			f.done <- resultOf(p, f.attempt.TileRef)
+			f.done(resultOf(p, f.attempt.TileRef))
 		}
 		l.mu.Unlock()
 	}

@@ -47,8 +47,9 @@ func (s *Server) postClaims(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := attemptOf(hunt, who, &d.bodies[0])
-	if wait := s.admit(who.id, addr, counted); wait > 0 {
-		writeVerdict(w, &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait}, &a, nil)
+	var wait [1]time.Duration
+	if s.admitAll(who.id, addr, counted, wait[:]); wait[0] > 0 {
+		writeVerdict(w, &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait[0]}, &a, nil)
 		return
 	}
 	v, err := claims.Claim(ctx, &a)
@@ -69,6 +70,14 @@ func (nowhere) ClaimAll(_ context.Context, _ []cairn.Attempt, out []claim.Answer
 	}
 }
 
+func (nowhere) Submit(_ context.Context, as []cairn.Attempt, answered func(int, *claim.Answer)) {
+	for i := range as {
+		answered(i, &claim.Answer{Verdict: cairn.Verdict{Outcome: cairn.UnknownTile}})
+	}
+}
+
+func (nowhere) Knows(cairn.TileRef) bool { return true }
+
 func (nowhere) Lookup(context.Context, cairn.TileRef, cairn.PlayerID) (cairn.Verdict, error) {
 	return cairn.Verdict{Outcome: cairn.UnknownTile}, nil
 }
@@ -80,22 +89,19 @@ func attemptOf(hunt cairn.HuntID, who player, c *claimBody) cairn.Attempt {
 	}
 }
 
-// admit counts one attempt against the limits of its player and its address,
-// and returns how long to wait if there is nothing left.
-func (s *Server) admit(id cairn.PlayerID, addr netip.Addr, counted bool) time.Duration {
+// admitAll counts attempts against the limits of their player and address, and
+// sets how long to wait of those for which there is nothing left.
+func (s *Server) admitAll(id cairn.PlayerID, addr netip.Addr, counted bool, waits []time.Duration) {
 	now := s.opts.Now()
-	if wait := s.byPlayer.take(id, now); wait > 0 {
-		s.metrics.refused.WithLabelValues(refusedPlayer).Inc()
-		return wait
+	if n := s.byPlayer.takeAll(id, now, waits); n > 0 {
+		s.metrics.refused.WithLabelValues(refusedPlayer).Add(float64(n))
 	}
 	if !counted {
-		return 0
+		return
 	}
-	wait := s.byAddress.take(addr, now)
-	if wait > 0 {
-		s.metrics.refused.WithLabelValues(refusedAddress).Inc()
+	if n := s.byAddress.takeAll(addr, now, waits); n > 0 {
+		s.metrics.refused.WithLabelValues(refusedAddress).Add(float64(n))
 	}
-	return wait
 }
 
 // claimArray answers an array: each attempt on its own, limits included, in
@@ -104,8 +110,9 @@ func (s *Server) claimArray(ctx context.Context, w http.ResponseWriter, claims C
 	attempts := make([]cairn.Attempt, 0, len(bodies))
 	answers := make([]claim.Answer, len(bodies))
 	throttled := make([]time.Duration, len(bodies))
+	s.admitAll(who.id, addr, counted, throttled)
 	for i := range bodies {
-		if throttled[i] = s.admit(who.id, addr, counted); throttled[i] == 0 {
+		if throttled[i] == 0 {
 			attempts = append(attempts, attemptOf(hunt, who, &bodies[i]))
 		}
 	}

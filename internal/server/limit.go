@@ -91,6 +91,35 @@ func (l *limiter[K]) take(key K, now time.Time) (wait time.Duration) {
 	return wait
 }
 
+// takeAll takes one for each of waits that is 0, as take does, sets the wait of
+// those for which there is none, and returns how many these are.
+func (l *limiter[K]) takeAll(key K, now time.Time, waits []time.Duration) (refused int) {
+	if l == nil {
+		return 0
+	}
+	b := l.bucket(key, now)
+	n := 0
+	for _, w := range waits {
+		if w == 0 {
+			n++
+		}
+	}
+	if b.AllowN(now, n) {
+		return 0
+	}
+	for i := range waits {
+		if waits[i] > 0 {
+			continue
+		}
+		r := b.ReserveN(now, 1)
+		if waits[i] = r.DelayFrom(now); waits[i] > 0 {
+			r.CancelAt(now)
+			refused++
+		}
+	}
+	return refused
+}
+
 func (l *limiter[K]) bucket(key K, now time.Time) *bucket {
 	s := &l.shards[maphash.Comparable(l.seed, key)%limitShards]
 	s.mu.Lock()

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/broadcast"
-	"github.com/veltrix/cairn/internal/wire"
 )
 
 // liveRoute is the mux's pattern of /v1/live.
@@ -159,28 +157,4 @@ func (e *edge) Hello(token string) (cairn.PlayerID, string, error) {
 		return "", "", err
 	}
 	return p.id, p.name, nil
-}
-
-// Claim implements broadcast.Edge: the same limits and the same words as
-// [Server.postClaims]. The hub bounds how many are in flight a connection.
-func (e *edge) Claim(ctx context.Context, id cairn.PlayerID, name string, codec broadcast.Codec, c *wire.ClaimFrame, reply func(frame []byte)) {
-	a := cairn.Attempt{
-		TileRef: cairn.TileRef{Hunt: c.Hunt, Tick: c.Map, Tile: c.Tile},
-		Player:  id, Name: name, ClaimID: c.ClaimID, Answer: c.Answer, Token: c.Token,
-	}
-	if wait := e.s.admit(id, e.addr, e.counted); wait > 0 {
-		reply(outcomeFrame(codec, c.ID, &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait}, &a))
-		return
-	}
-	go func() {
-		ctx, cancel := context.WithTimeout(ctx, e.s.opts.ClaimWithin)
-		defer cancel()
-		v, err := e.s.rooms.Claims.Claim(ctx, &a)
-		if err != nil {
-			e.s.logUndecided(err)
-			reply(outcomeFrame(codec, c.ID, nil, &a))
-			return
-		}
-		reply(outcomeFrame(codec, c.ID, &v, &a))
-	}()
 }

@@ -21,7 +21,7 @@ func appendOutcome(b []byte, v *cairn.Verdict, a *cairn.Attempt) []byte {
 	b = appendRef(b, a)
 	switch v.Outcome {
 	case cairn.Won:
-		b = appendText(append(b, `,"offset":`...), v.Place.String())
+		b = append(v.Place.AppendTo(append(b, `,"offset":"`...)), '"')
 		b = strconv.AppendInt(append(b, `,"reward":`...), int64(v.Claim.Reward), 10)
 		b = appendTime(append(b, `,"at":`...), v.Claim.At)
 	case cairn.Gone:

@@ -7,14 +7,14 @@ import (
 	"github.com/veltrix/cairn/internal/wire/livepb"
 )
 
-// outcomeFrame returns what came of the claim id, as a message of a
+// appendOutcomeFrame appends what came of the claim id, as a message of a
 // connection: the members of [appendOutcome] in its codec. A nil verdict is
 // that of an attempt that ended in an error.
-func outcomeFrame(codec broadcast.Codec, id string, v *cairn.Verdict, a *cairn.Attempt) []byte {
+func appendOutcomeFrame(b []byte, codec broadcast.Codec, id string, v *cairn.Verdict, a *cairn.Attempt) []byte {
 	if codec == broadcast.Proto {
-		return appendOutcomeProto(make([]byte, 0, 192), id, v, a)
+		return appendOutcomeProto(b, id, v, a)
 	}
-	b := appendText(append(make([]byte, 0, 320), `{"type":"outcome","id":`...), id)
+	b = appendText(append(b, `{"type":"outcome","id":`...), id)
 	b = append(b, ',')
 	if v == nil {
 		b = appendUndecided(b, a)

@@ -70,7 +70,7 @@ func TestOutcomesSayTheSame(t *testing.T) {
 				Opens: moment.Draw(t, "opens"), Closes: moment.Draw(t, "closes"), RetryAfter: wait.Draw(t, "wait"),
 			}
 		}
-		translated, err := outcomeOf(outcomeFrame(broadcast.Proto, id, v, a))
+		translated, err := outcomeOf(appendOutcomeFrame(nil, broadcast.Proto, id, v, a))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestOutcomesSayTheSame(t *testing.T) {
 		if err := json.Unmarshal(b, &got); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal(outcomeFrame(broadcast.JSON, id, v, a), &want); err != nil {
+		if err := json.Unmarshal(appendOutcomeFrame(nil, broadcast.JSON, id, v, a), &want); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(got, want); diff != "" {

@@ -29,6 +29,18 @@ import (
 type Claims interface {
 	Claim(ctx context.Context, a *cairn.Attempt) (cairn.Verdict, error)
 	ClaimAll(ctx context.Context, as []cairn.Attempt, out []claim.Answer)
+
+	// Submit is ClaimAll for who does not wait: answered is called once for
+	// each, with its place in as, by any goroutine, also before Submit returns.
+	// It must be quick. The Answer is borrowed; as is the callee's until the
+	// last answer. Submit itself may wait, until ctx ends, for maps that it does
+	// not know.
+	Submit(ctx context.Context, as []cairn.Attempt, answered func(int, *claim.Answer))
+
+	// Knows reports whether Submit would take an attempt on a tile without
+	// waiting for its map.
+	Knows(ref cairn.TileRef) bool
+
 	Lookup(ctx context.Context, ref cairn.TileRef, player cairn.PlayerID) (cairn.Verdict, error)
 }
 
