@@ -103,7 +103,8 @@ func (b *Book) sheet(l *Layout) *sheet {
 func (b *Book) Decide(l *Layout, a *cairn.Attempt, at cairn.Instant, halted bool, v *cairn.Verdict) uint64 {
 	s := b.sheet(l)
 	m := &l.Map.MapHeader
-	tile := l.local[a.Tile]
+	spot := &l.spots[a.Tile]
+	tile := spot.local
 	if h := s.holder[tile]; h != 0 {
 		return b.held(s, a, at, h-1, v)
 	}
@@ -112,7 +113,7 @@ func (b *Book) Decide(l *Layout, a *cairn.Attempt, at cairn.Instant, halted bool
 		*v = cairn.Verdict{Outcome: cairn.Closed, Opens: m.Opens, Closes: m.Closes}
 		return 0
 	}
-	if kind := l.Map.Tiles[a.Tile].Puzzle; kind != cairn.Tap && !b.solved(s, kind, a, tile, v) {
+	if spot.puzzle != cairn.Tap && !b.solved(s, spot.puzzle, a, tile, v) {
 		return 0
 	}
 	b.at = at
@@ -238,7 +239,7 @@ func (b *Book) Withdraw() {
 	for i, r := range b.refs {
 		// The grant and its text stay behind as waste until the map is
 		// forgotten: strings that share the text may be about.
-		r.sheet.holder[r.sheet.lay.local[b.pending[i].Tile]] = 0
+		r.sheet.holder[r.sheet.lay.spots[b.pending[i].Tile].local] = 0
 	}
 	b.drop(len(b.refs))
 	b.taken, b.committed = b.made, b.made
@@ -266,7 +267,7 @@ func (b *Book) Replay(l *Layout, c *cairn.Claim, off eventlog.Offset, index int)
 		return false
 	}
 	s := b.sheet(l)
-	tile := l.local[c.Tile]
+	tile := l.spots[c.Tile].local
 	if s.holder[tile] != 0 {
 		return false
 	}
@@ -281,7 +282,7 @@ func (b *Book) Replay(l *Layout, c *cairn.Claim, off eventlog.Offset, index int)
 // grant to wait for, or 0. If nobody does, v.Outcome is zero.
 func (b *Book) Lookup(l *Layout, a *cairn.Attempt, at cairn.Instant, v *cairn.Verdict) uint64 {
 	if s := b.sheets[l]; s != nil {
-		if h := s.holder[l.local[a.Tile]]; h != 0 {
+		if h := s.holder[l.spots[a.Tile].local]; h != 0 {
 			return b.held(s, a, at, h-1, v)
 		}
 	}

@@ -11,9 +11,16 @@ import (
 // shared, read-only, by every shard, so that an attempt costs no hashing.
 type Layout struct {
 	Map   *cairn.Map
-	shard []uint16 // by tile: its shard
-	local []uint32 // by tile: its number among the tiles of that shard
+	spots []spot   // by tile
 	count []uint32 // by shard: how many tiles it has
+}
+
+// A spot is what an attempt on a tile needs, in one place: attempts come in no
+// order, and a look at a large map's memory costs more than what is done with it.
+type spot struct {
+	local  uint32 // the tile's number among those of its shard
+	shard  uint16
+	puzzle cairn.PuzzleKind
 }
 
 // NewLayout lays out m over m.Shards shards. The map must not change.
@@ -23,15 +30,13 @@ func NewLayout(m *cairn.Map) (*Layout, error) {
 	}
 	l := &Layout{
 		Map:   m,
-		shard: make([]uint16, len(m.Tiles)),
-		local: make([]uint32, len(m.Tiles)),
+		spots: make([]spot, len(m.Tiles)),
 		count: make([]uint32, m.Shards),
 	}
 	slots := cairn.SlotterOf(m.Hunt, m.Tick)
 	for i := range m.Tiles {
 		s := cairn.ShardOf(slots.Slot(uint32(i)), m.Shards)
-		l.shard[i] = uint16(s)
-		l.local[i] = l.count[s]
+		l.spots[i] = spot{local: l.count[s], shard: uint16(s), puzzle: m.Tiles[i].Puzzle}
 		l.count[s]++
 	}
 	return l, nil
@@ -39,8 +44,8 @@ func NewLayout(m *cairn.Map) (*Layout, error) {
 
 // Shard returns the shard that owns a tile, or false if there is no such tile.
 func (l *Layout) Shard(tile uint32) (int, bool) {
-	if int64(tile) >= int64(len(l.shard)) {
+	if int64(tile) >= int64(len(l.spots)) {
 		return 0, false
 	}
-	return int(l.shard[tile]), true
+	return int(l.spots[tile].shard), true
 }
