@@ -1,0 +1,146 @@
+//go:build unix
+
+// Command claims measures the claim path beside its peers: the claim service
+// on each of its logs, and what others build on PostgreSQL and Redis. All are
+// given the same attempts, in the same run, in turn.
+//
+//	go run ./bench/claims short    a short form of all of it: make bench
+//	go run ./bench/claims full     every contender and acknowledgement: make bench-full
+//	go run ./bench/claims report   the tables of docs/performance.md, and plots, from what full wrote
+//
+// Results go to bench/out. A Ctrl-C ends all that was started.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+var errUsage = errors.New("used wrongly")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "claims:", err)
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "claims:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "short", "full":
+			return measure(ctx, args[0] == "full", args[1:])
+		case "report":
+			return show(args[1:])
+		}
+	}
+	return fmt.Errorf("%w: got %q; want short, full or report", errUsage, args)
+}
+
+// flags are those of all commands.
+type flags struct {
+	out, dir, only string
+	rounds         int
+	contenders     string
+	workloads      string
+	callers, size  int
+	into, plots    string
+}
+
+func parse(name string, args []string) (*flags, error) {
+	c := &flags{}
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.StringVar(&c.out, "out", "", "where results are; empty means bench/out of the repository")
+	switch name {
+	case "report":
+		f.StringVar(&c.into, "into", "", "a document that gets the tables between its marks; empty means docs/performance.md, - that they are printed")
+		f.StringVar(&c.plots, "plots", "", "where plots are written; empty means docs/plots of the repository")
+	default:
+		f.StringVar(&c.only, "only", "", "some of the parts, with commas between: "+strings.Join(partNames(), ", ")+"; empty means all")
+		f.IntVar(&c.rounds, "rounds", 0, "how often everything is measured; 0 means as often as the form has it")
+		f.StringVar(&c.dir, "dir", "", "where servers keep their data; empty means the system's folder for temporary files")
+		f.StringVar(&c.contenders, "contenders", "", "engine: some of them, with commas between; empty means all of the form")
+		f.StringVar(&c.workloads, "workloads", "", "engine: some of uniform, zipf, hot; empty means all")
+		f.IntVar(&c.callers, "callers", 0, "engine: callers that put attempts at once; 0 means what suits each contender")
+		f.IntVar(&c.size, "batch", 0, "engine: attempts that each of them puts at once; 0 means what suits each contender")
+	}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		}
+		return nil, errUsage // flag has said why
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("%w: %q: want flags only", errUsage, f.Arg(0))
+	}
+	if c.rounds < 0 || c.callers < 0 || c.size < 0 {
+		return nil, fmt.Errorf("%w: -rounds, -callers and -batch: want 0 or more", errUsage)
+	}
+	for _, name := range list(c.only) {
+		if !slices.Contains(partNames(), name) {
+			return nil, fmt.Errorf("%w: -only: has %q; want some of %s", errUsage, name, strings.Join(partNames(), ", "))
+		}
+	}
+	return c, c.places()
+}
+
+// places fills in where things go.
+func (c *flags) places() error {
+	root, err := repository()
+	if err != nil {
+		return err
+	}
+	if c.out == "" {
+		c.out = filepath.Join(root, "bench", "out")
+	}
+	if c.into == "" {
+		c.into = filepath.Join(root, "docs", "performance.md")
+	}
+	if c.plots == "" {
+		c.plots = filepath.Join(root, "docs", "plots")
+	}
+	return errors.Join(os.MkdirAll(c.out, 0o755), os.MkdirAll(c.plots, 0o755))
+}
+
+// list splits at commas; empty means none.
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// repository returns the folder of the module.
+func repository() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("go list -m: %w; want to be run in the repository", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+var began = time.Now()
+
+// say tells people how far it is.
+func say(format string, args ...any) {
+	d := time.Since(began)
+	fmt.Printf("%3d:%02d  %s\n", int(d.Minutes()), int(d.Seconds())%60, fmt.Sprintf(format, args...))
+}
