@@ -35,6 +35,7 @@ type Options struct {
 	Shards int            // 0 means 24
 	Hunts  []cairn.HuntID // all live
 	Idle   bool           // the service does not run before Start
+	Again  bool           // the logs and hunts are there, from a World before
 }
 
 // A World is a store and the claim service on it.
@@ -71,15 +72,10 @@ func Open(ctx context.Context, opts Options) (_ *World, err error) {
 	} else if w.Store, err = w.connect(ctx); err != nil {
 		return nil, err
 	}
-	specs := []eventlog.Spec{{Name: eventlog.Maps}, {Name: eventlog.Control}, {Name: eventlog.Standings, Volatile: true}}
-	for i := range opts.Shards {
-		specs = append(specs, eventlog.Spec{Name: eventlog.Shard(i)})
-	}
-	if err := w.Store.Provision(ctx, specs...); err != nil {
-		return nil, err
-	}
-	if err := w.create(ctx); err != nil {
-		return nil, err
+	if !opts.Again {
+		if err := w.make(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if w.maps, err = w.Store.Open(ctx, eventlog.Maps); err != nil {
 		return nil, err
@@ -88,6 +84,18 @@ func Open(ctx context.Context, opts Options) (_ *World, err error) {
 		return w, nil
 	}
 	return w, w.Start(ctx)
+}
+
+// make makes the logs and the hunts.
+func (w *World) make(ctx context.Context) error {
+	specs := []eventlog.Spec{{Name: eventlog.Maps}, {Name: eventlog.Control}, {Name: eventlog.Standings, Volatile: true}}
+	for i := range w.Shards {
+		specs = append(specs, eventlog.Spec{Name: eventlog.Shard(i)})
+	}
+	if err := w.Store.Provision(ctx, specs...); err != nil {
+		return err
+	}
+	return w.create(ctx)
 }
 
 func (w *World) connect(ctx context.Context) (eventlog.Store, error) {
