@@ -21,7 +21,7 @@ PKG ?= ./...
 RACE ?= ./internal/... ./cmd/...
 FUZZTIME ?= 10s
 
-.PHONY: help up build test test-short test-go race vet lint fmt bench bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k cluster cluster-down chaos fuzz web web-check generate setup clean
+.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k cluster cluster-down chaos fuzz web web-check generate setup clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -63,7 +63,16 @@ lint: ## golangci-lint and gofumpt, pinned in tools/go.mod
 fmt: ## formats all Go files
 	git ls-files -z '*.go' | xargs -0 $(FUMPT) -w
 
-bench: ## every benchmark, once; BENCH=pattern for some, COUNT=10 for benchstat
+bench: ## the claim path beside its peers, a short form of all of it, into bench/out/claims.json; under 10 minutes
+	@scripts/setup.sh go redis postgres
+	go run ./bench/claims short $(ARGS)
+
+bench-full: ## the same with every contender and acknowledgement, into docs/performance.md and docs/plots; ARGS="-rounds 1"
+	@scripts/setup.sh go redis postgres
+	go run ./bench/claims full $(ARGS)
+	go run ./bench/claims report
+
+bench-go: ## every Go benchmark, once; BENCH=pattern for some, COUNT=10 for benchstat
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) -timeout 60m $(PKG)
 
 bench-rooms: ## the rooms' benchmarks five times, and their medians, into bench/out/rooms.txt

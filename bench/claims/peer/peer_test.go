@@ -50,7 +50,9 @@ func TestOneWinnerATile(t *testing.T) {
 		{"lua with board", func(ctx context.Context) (Claimer, error) { return OpenLua(ctx, redis.Addr, RedisOptions{Board: true}) }},
 		{"function", func(ctx context.Context) (Claimer, error) { return OpenFunction(ctx, redis.Addr, RedisOptions{}) }},
 		{"multi", func(ctx context.Context) (Claimer, error) { return OpenMulti(ctx, redis.Addr, RedisOptions{}) }},
-		{"multi with board", func(ctx context.Context) (Claimer, error) { return OpenMulti(ctx, redis.Addr, RedisOptions{Board: true}) }},
+		{"multi with board", func(ctx context.Context) (Claimer, error) {
+			return OpenMulti(ctx, redis.Addr, RedisOptions{Board: true})
+		}},
 		{"postgres for update", onPostgres(ForUpdate, false)},
 		{"postgres if free", onPostgres(IfFree, false)},
 		{"postgres serializable", onPostgres(Serializable, false)},
