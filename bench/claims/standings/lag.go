@@ -3,7 +3,9 @@
 package standings
 
 import (
+	"fmt"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -39,16 +41,61 @@ type sight struct {
 	upTo []place
 }
 
-// An observer sees the boards of one hunt, one after the other. One goroutine
-// uses it at a time.
+// An observer sees the boards of one hunt, one after the other.
 type observer struct {
-	hunt   int
+	hunt int
+
+	mu     sync.Mutex
 	sights []sight
 }
 
-func (o *observer) saw(at int64, upTo []place) { o.sights = append(o.sights, sight{at, upTo}) }
+// saw notes a board. It keeps upTo.
+func (o *observer) saw(at int64, upTo []place) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sights = append(o.sights, sight{at, upTo})
+}
 
-// reached returns when o first saw a board that reflects p, or false.
+// count returns how many boards it saw.
+func (o *observer) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.sights)
+}
+
+// has reports whether the newest board reflects all of those places.
+func (o *observer) has(of map[int]eventlog.Offset) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	found := 0
+	if n := len(o.sights); n > 0 {
+		for _, p := range o.sights[n-1].upTo {
+			if want, ok := of[p.shard]; ok && !p.at.Less(want) {
+				found++
+			}
+		}
+	}
+	return found == len(of)
+}
+
+// newest returns the highest places that were won, by hunt and shard.
+func newest(wins []win) map[int]map[int]eventlog.Offset {
+	of := map[int]map[int]eventlog.Offset{}
+	for i := range wins {
+		w := &wins[i]
+		m := of[w.hunt]
+		if m == nil {
+			m = map[int]eventlog.Offset{}
+			of[w.hunt] = m
+		}
+		if m[w.place.shard].Less(w.place.at) {
+			m[w.place.shard] = w.place.at
+		}
+	}
+	return of
+}
+
+// reached returns when an observer first saw a board that reflects p, or false.
 func (s *series) reached(p place) (int64, bool) {
 	marks := s.byShard[p.shard]
 	i := sort.Search(len(marks), func(i int) bool { return !marks[i].offset.Less(p.at) })
@@ -70,6 +117,8 @@ type mark struct {
 }
 
 func (o *observer) series() *series {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	s := &series{map[int][]mark{}}
 	for _, x := range o.sights {
 		for _, p := range x.upTo {
@@ -86,31 +135,28 @@ func (o *observer) series() *series {
 type lag struct {
 	FromReceipt Quantiles `json:"from_receipt"`
 	FromAnswer  Quantiles `json:"from_answer"` // 0 for a claim that was seen before its player was answered
-	Unseen      int       `json:"unseen"`      // claims that an observer never saw; not in the quantiles
 }
 
-// lagOf returns the lag of all wins, over all observers of their hunts.
-func lagOf(wins []win, observers []*observer) *lag {
+// lagOf returns the lag of all wins, over all observers of their hunts, each of
+// which must have seen all of them.
+func lagOf(wins []win, observers []*observer) (*lag, error) {
 	received, answered := newHistogram(), newHistogram()
 	byHunt := map[int][]*series{}
 	for _, o := range observers {
 		byHunt[o.hunt] = append(byHunt[o.hunt], o.series())
 	}
-	out := new(lag)
 	for i := range wins {
 		w := &wins[i]
 		for _, s := range byHunt[w.hunt] {
 			at, ok := s.reached(w.place)
 			if !ok {
-				out.Unseen++
-				continue
+				return nil, fmt.Errorf("an observer of hunt %d never saw the claim at %v of shard %d", w.hunt, w.place.at, w.place.shard)
 			}
 			record(received, at-w.receipt)
 			record(answered, at-w.answered)
 		}
 	}
-	out.FromReceipt, out.FromAnswer = quantiles(received), quantiles(answered)
-	return out
+	return &lag{quantiles(received), quantiles(answered)}, nil
 }
 
 // Quantiles are of durations, in milliseconds.

@@ -18,8 +18,8 @@ type system interface {
 	// appends what it knows of the wins but the times.
 	claim(ctx context.Context, as []attempt, wins []win) ([]win, error)
 
-	// observers returns who saw boards where they are published, and at the
-	// clients. Nobody observes any more once it returns.
+	// observers returns who sees boards where they are published, and at the
+	// clients; none without boards.
 	observers() (published, clients []*observer)
 
 	// close ends all that belongs to it.
@@ -58,7 +58,7 @@ func (f field) attempt(i int) attempt {
 func huntName(i int) string   { return fmt.Sprintf("hunt-%d", i) }
 func playerName(i int) string { return fmt.Sprintf("player-%06d", i) }
 
-// players are the names of all, made once.
+// names returns the names of n things, so that none is made while it is timed.
 func names(n int, of func(int) string) []string {
 	out := make([]string, n)
 	for i := range out {
@@ -67,11 +67,10 @@ func names(n int, of func(int) string) []string {
 	return out
 }
 
-// A clock counts nanoseconds, from a moment that time.Time has too.
+// A clock counts nanoseconds from its start.
 type clock struct{ start time.Time }
 
-func (c clock) now() int64              { return time.Since(c.start).Nanoseconds() }
-func (c clock) of(wall time.Time) int64 { return wall.Sub(c.start).Nanoseconds() }
+func (c clock) now() int64 { return time.Since(c.start).Nanoseconds() }
 
 // A shift is one load that was put on a system.
 type shift struct {

@@ -217,31 +217,23 @@ func (x *ours) claim(ctx context.Context, as []attempt, wins []win) ([]win, erro
 }
 
 func (x *ours) observers() (published, watching []*observer) {
-	if x.boards == nil {
-		return nil, nil
-	}
-	x.stop()
 	if x.clients == nil {
 		return nil, nil
 	}
-	if err := x.clients.close(); err != nil {
-		x.err = errors.Join(x.err, err)
-	}
-	x.ln.Close()
-	x.wg.Wait()
 	return x.published, x.clients.all
 }
 
 func (x *ours) close() error {
+	var err error
+	if x.clients != nil { // first, so that nobody cuts them off
+		err = x.clients.close()
+	}
 	if x.stop != nil {
 		x.stop()
-	}
-	if x.clients != nil {
-		_ = x.clients.close() // observers told
 	}
 	if x.ln != nil {
 		x.ln.Close()
 	}
 	x.wg.Wait()
-	return errors.Join(x.err, x.world.Close())
+	return errors.Join(x.err, err, x.world.Close())
 }

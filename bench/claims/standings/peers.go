@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,9 +27,7 @@ type rival struct {
 
 	gate      *gateway // nil without boards
 	clients   *clients
-	published []*observer  // by hunt
-	slow      bool         // boards are refreshed one after the other
-	longest   atomic.Int64 // nanoseconds that a refresh took
+	published []*observer // by hunt
 	stop      context.CancelFunc
 	wg        sync.WaitGroup
 	closers   []func()
@@ -119,26 +116,23 @@ func (x *rival) observers() (published, watching []*observer) {
 	if x.clients == nil {
 		return nil, nil
 	}
-	x.stop()
-	x.wg.Wait()
-	x.err = errors.Join(x.err, x.clients.close())
 	return x.published, x.clients.all
 }
 
 func (x *rival) close() error {
+	var errs []error
+	if x.clients != nil { // first, so that nobody cuts them off
+		errs = append(errs, x.clients.close())
+	}
 	x.stop()
 	x.wg.Wait()
-	if x.clients != nil {
-		_ = x.clients.close() // observers told
-	}
-	err := x.err
 	if x.gate != nil {
-		err = errors.Join(err, x.gate.close())
+		errs = append(errs, x.gate.close())
 	}
 	for _, c := range x.closers {
 		c()
 	}
-	return errors.Join(err, x.Close())
+	return errors.Join(append(errs, x.err, x.Close())...)
 }
 
 // pollEvery is how often the gateway asks for each hunt's ZSET: as often as
@@ -213,7 +207,7 @@ func openView(ctx context.Context, o *Options, c clock, f field, dsn string, boa
 		return x, err
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	x.stop, x.slow = stop, true
+	x.stop = stop
 	refreshed := make(chan int64, 1) // when a refresh that is over began; the newest
 	x.start(run, func(ctx context.Context) error {
 		return x.connected(ctx, dsn, func(conn *pgx.Conn) error { return x.refresh(ctx, conn, refreshed) })
@@ -240,7 +234,6 @@ func (x *rival) refresh(ctx context.Context, conn *pgx.Conn, refreshed chan int6
 			return err
 		}
 		at := x.clock.now()
-		x.longest.Store(max(x.longest.Load(), at-began))
 		for _, o := range x.published {
 			o.saw(at, []place{moment(began)})
 		}

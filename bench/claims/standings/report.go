@@ -4,8 +4,12 @@ package standings
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/veltrix/cairn/bench/report"
+	"github.com/veltrix/cairn/bench/report/chart"
 )
 
 // A Measured is what came of one load on one system.
@@ -19,7 +23,7 @@ type Measured struct {
 	Latency   Quantiles `json:"latency"`      // from when a claim was due to its answer
 	Published *lag      `json:"published,omitempty"`
 	Client    *lag      `json:"client,omitempty"`
-	Boards    float64   `json:"boards_per_s,omitempty"`
+	Boards    float64   `json:"boards_per_s,omitempty"` // published, of all hunts
 	Frames    float64   `json:"frames_per_s,omitempty"` // at all clients
 }
 
@@ -29,8 +33,7 @@ func (m *Measured) String() string {
 	if !m.Board {
 		return s + ", no boards"
 	}
-	return fmt.Sprintf("%s; to the published board p99.9 %.1f ms, to a client %.1f ms; %d unseen", s,
-		m.Published.FromReceipt.P999, m.Client.FromReceipt.P999, m.Client.Unseen)
+	return fmt.Sprintf("%s; to the published board p99.9 %.1f ms, to a client %.1f ms", s, m.Published.FromReceipt.P999, m.Client.FromReceipt.P999)
 }
 
 // A Report is all that was measured.
@@ -54,86 +57,90 @@ func (r *Report) of(system, load string, board bool) []*Measured {
 	return some
 }
 
-// A spread is the median of some values, the least and the most of them.
-type spread struct{ median, least, most float64 }
-
-func spreadOf(ms []*Measured, of func(*Measured) float64) spread {
-	vs := make([]float64, len(ms))
-	for i, m := range ms {
-		vs[i] = of(m)
-	}
-	slices.Sort(vs)
-	n := len(vs)
-	if n == 0 {
-		return spread{}
-	}
-	return spread{(vs[(n-1)/2] + vs[n/2]) / 2, vs[0], vs[n-1]}
-}
-
-func (s spread) format(f string) string { return fmt.Sprintf(f, s.median) }
-
-// ranged is format with the least and the most.
-func (s spread) ranged(f string) string {
-	return fmt.Sprintf(f+" ("+f+"–"+f+")", s.median, s.least, s.most)
-}
-
-// Goals of ours, in milliseconds, from a claim's receipt.
-const (
-	goalPublished = 50.0
-	goalClient    = 150.0
+// What of a run is shown.
+var (
+	rate         = func(m *Measured) float64 { return m.Rate }
+	p50          = func(m *Measured) float64 { return m.Latency.P50 }
+	p99          = func(m *Measured) float64 { return m.Latency.P99 }
+	publishedP50 = func(m *Measured) float64 { return m.Published.FromReceipt.P50 }
+	publishedP99 = func(m *Measured) float64 { return m.Published.FromReceipt.P99 }
+	published999 = func(m *Measured) float64 { return m.Published.FromReceipt.P999 }
+	clientP50    = func(m *Measured) float64 { return m.Client.FromReceipt.P50 }
+	clientP99    = func(m *Measured) float64 { return m.Client.FromReceipt.P99 }
+	client999    = func(m *Measured) float64 { return m.Client.FromReceipt.P999 }
+	answered999  = func(m *Measured) float64 { return m.Client.FromAnswer.P999 }
 )
+
+// ranged shows a median with the least and the most.
+func ranged(format string, s report.Spread) string {
+	return fmt.Sprintf(format+" ("+format+"–"+format+")", s.Median, s.Min, s.Max)
+}
+
+// systems returns those that were measured, in the order of Systems.
+func (r *Report) systems() []string {
+	return slices.DeleteFunc(Systems(), func(s string) bool { return len(r.of(s, loadsOf(s)[0], true)) == 0 })
+}
 
 // Markdown returns the tables.
 func (r *Report) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d hunts, %d players, %d clients. %.0f won claims a second for %.0f s, or, of PostgreSQL, as many as it can. ms; medians of the rounds, in parentheses the least and the most.\n\n",
+	fmt.Fprintf(&b, "%d hunts, %d players, %d clients; %.0f claims won a second for %.0f s, and in PostgreSQL as many as it can. ms from a claim's receipt; medians, in parentheses the least and the most:\n\n",
 		r.Hunts, r.Players, r.Clients, r.Rate, r.Seconds)
-	b.WriteString("| | claims/s | receipt → published p50 | p99 | p99.9 | receipt → client p50 | p99 | p99.9 | answer → client p99.9 |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: |\n")
-	for _, s := range Systems() {
-		load := loadsOf(s)[0]
-		ms := r.of(s, load, true)
-		if len(ms) == 0 {
-			continue
+	report.Table(&b, "", "claims/s", "published p50", "p99", "p99.9", "at a client p50", "p99", "p99.9", "from the answer, p99.9")
+	for _, s := range r.systems() {
+		ms := r.of(s, loadsOf(s)[0], true)
+		cell := func(format string, of func(*Measured) float64) string {
+			return fmt.Sprintf(format, report.Median(ms, of))
 		}
-		cell := func(f string, of func(*Measured) float64) string { return spreadOf(ms, of).format(f) }
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", s,
-			cell("%.0f", func(m *Measured) float64 { return m.Rate }),
-			cell("%.1f", func(m *Measured) float64 { return m.Published.FromReceipt.P50 }),
-			cell("%.1f", func(m *Measured) float64 { return m.Published.FromReceipt.P99 }),
-			spreadOf(ms, func(m *Measured) float64 { return m.Published.FromReceipt.P999 }).ranged("%.1f"),
-			cell("%.1f", func(m *Measured) float64 { return m.Client.FromReceipt.P50 }),
-			cell("%.1f", func(m *Measured) float64 { return m.Client.FromReceipt.P99 }),
-			spreadOf(ms, func(m *Measured) float64 { return m.Client.FromReceipt.P999 }).ranged("%.1f"),
-			cell("%.1f", func(m *Measured) float64 { return m.Client.FromAnswer.P999 }))
+		report.Row(&b, s, cell("%.0f", rate), cell("%.1f", publishedP50), cell("%.1f", publishedP99), ranged("%.1f", report.Of(ms, published999)),
+			cell("%.1f", clientP50), cell("%.1f", clientP99), ranged("%.1f", report.Of(ms, client999)), cell("%.1f", answered999))
 	}
-	b.WriteString("\nA ZSET is published with the claim's answer; what it shows here is its gateway's read.\n\n")
-	b.WriteString(r.cost())
+	b.WriteString("\nA ZSET is changed with the claim itself: \"published\" is when a gateway that asks every 50 ms has it.\n\n")
+	r.cost(&b)
 	return b.String()
 }
 
-// cost returns the table of what boards cost the claim path.
-func (r *Report) cost() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "What boards, their gateway and its clients cost the claims (%.0f/s, and as many as it can):\n\n", r.Rate)
-	b.WriteString("| | p50 without | with | p99 without | with | most claims/s without | with | kept |\n| --- | --: | --: | --: | --: | --: | --: | --: |\n")
-	for _, s := range Systems() {
+// cost writes the table of what boards cost the claim path.
+func (r *Report) cost(b *strings.Builder) {
+	fmt.Fprintf(b, "A claim with and without boards, their gateway and its clients, ms at %.0f/s, and how many a second at most:\n\n", r.Rate)
+	report.Table(b, "", "p50 without", "with", "p99 without", "with", "most/s without", "with", "of it")
+	for _, s := range r.systems() {
 		without, with := r.of(s, Paced, false), r.of(s, Paced, true)
-		free, busy := r.of(s, Saturated, false), r.of(s, Saturated, true)
-		if len(free) == 0 || len(busy) == 0 {
-			continue
-		}
-		p50 := func(m *Measured) float64 { return m.Latency.P50 }
-		p99 := func(m *Measured) float64 { return m.Latency.P99 }
-		rate := func(m *Measured) float64 { return m.Rate }
-		cells := []string{"", "", "", ""}
-		if len(without) > 0 {
-			cells = []string{
-				spreadOf(without, p50).format("%.2f"), spreadOf(with, p50).format("%.2f"),
-				spreadOf(without, p99).format("%.2f"), spreadOf(with, p99).format("%.2f"),
+		cells := []string{s}
+		for _, of := range []func(*Measured) float64{p50, p99} {
+			for _, ms := range [][]*Measured{without, with} {
+				cell := ""
+				if len(ms) > 0 {
+					cell = fmt.Sprintf("%.2f", report.Median(ms, of))
+				}
+				cells = append(cells, cell)
 			}
 		}
-		a, z := spreadOf(free, rate), spreadOf(busy, rate)
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.0f%% |\n", s, strings.Join(cells, " | "), a.ranged("%.0f"), z.ranged("%.0f"), 100*z.median/a.median)
+		free, busy := report.Of(r.of(s, Saturated, false), rate), report.Of(r.of(s, Saturated, true), rate)
+		report.Row(b, append(cells, ranged("%.0f", free), ranged("%.0f", busy), report.Times(busy.Median, free.Median))...)
 	}
-	return b.String() + "\n"
+	b.WriteString("\n")
+}
+
+// Plots draws the lags, and what boards cost, into a folder.
+func (r *Report) Plots(dir string) error {
+	systems := r.systems()
+	values := func(load func(string) string, board bool, of func(*Measured) float64) []float64 {
+		var vs []float64
+		for _, s := range systems {
+			vs = append(vs, report.Median(r.of(s, load(s), board), of))
+		}
+		return vs
+	}
+	first := func(s string) string { return loadsOf(s)[0] }
+	err := chart.Bars(filepath.Join(dir, "claims-standings-lag.png"), fmt.Sprintf("From a claim to the standings, %.0f won a second", r.Rate),
+		chart.Axis{Label: "ms", Log: true}, systems,
+		chart.Series{Name: "published, p50", Values: values(first, true, publishedP50)}, chart.Series{Name: "published, p99.9", Values: values(first, true, published999)},
+		chart.Series{Name: "at a client, p50", Values: values(first, true, clientP50)}, chart.Series{Name: "at a client, p99.9", Values: values(first, true, client999)})
+	if err != nil {
+		return err
+	}
+	saturated := func(string) string { return Saturated }
+	return chart.Bars(filepath.Join(dir, "claims-standings-cost.png"), "Claims won a second, at most", chart.Axis{Label: "claims/s", Log: true}, systems,
+		chart.Series{Name: "without boards", Values: values(saturated, false, rate)}, chart.Series{Name: "with", Values: values(saturated, true, rate)})
 }

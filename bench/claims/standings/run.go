@@ -179,39 +179,33 @@ func (b *bench) measure(ctx context.Context, name, load string, board bool) (_ *
 	if !board {
 		return m, nil
 	}
-	if err := b.settle(ctx, s, c, done); err != nil {
-		return nil, err
-	}
-	published, watching := s.observers()
-	m.Published, m.Client = lagOf(done.wins, published), lagOf(done.wins, watching)
-	for _, x := range published {
-		m.Boards += float64(len(x.sights))
-	}
-	for _, x := range watching {
-		m.Frames += float64(len(x.sights))
-	}
-	m.Boards, m.Frames = m.Boards/done.seconds, m.Frames/done.seconds
-	return m, nil
+	return m, m.observe(ctx, s, done)
 }
 
-// settle waits until the boards have all that was won: for long enough, since
-// it can't look at what observers saw while they look.
-func (b *bench) settle(ctx context.Context, s system, c clock, done *shift) error {
-	enough := time.Second
-	if x, ok := s.(*ours); ok {
-		if err := wait(ctx, "the leaderboard to have published all", func() bool { return x.boards.Lag() == 0 }); err != nil {
-			return err
-		}
-	} else if x, ok := s.(*rival); ok && x.slow {
-		// The refresh that is on its way, and a whole one.
-		enough = max(enough, time.Duration(x.longest.Load())*3)
+// observe waits until every observer has seen all that was won, and notes how
+// late each claim was.
+func (m *Measured) observe(ctx context.Context, s system, done *shift) (err error) {
+	published, watching := s.observers()
+	last := newest(done.wins)
+	err = wait(ctx, "all boards to have all claims", func() bool {
+		return !slices.ContainsFunc(slices.Concat(published, watching), func(o *observer) bool { return !o.has(last[o.hunt]) })
+	})
+	if err != nil {
+		return err
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(enough):
-		return nil
+	if m.Published, err = lagOf(done.wins, published); err != nil {
+		return err
 	}
+	if m.Client, err = lagOf(done.wins, watching); err != nil {
+		return err
+	}
+	for _, o := range published {
+		m.Boards += float64(o.count()) / done.seconds
+	}
+	for _, o := range watching {
+		m.Frames += float64(o.count()) / done.seconds
+	}
+	return nil
 }
 
 // open starts a system. stop ends its store.
