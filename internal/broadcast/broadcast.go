@@ -78,9 +78,10 @@ type Options struct {
 	StandingRows int           // rows of a board in a standings frame; 0 means 20
 
 	HelloWithin time.Duration // for a client's first message; 0 means 10s
-	PingEvery   time.Duration // to a client that is silent; 0 means 30s
+	PingEvery   time.Duration // from one ping to a client to the next; 0 means 30s
 	DeadAfter   time.Duration // without a byte from the client; 0 means 75s
 	StuckFor    time.Duration // how long a client may take no byte before it is closed; 0 means 10s
+	BatchWithin time.Duration // how long a client that takes a byte now and then may take for what it is sent at once; 0 means 1m
 	ClaimsMax   int           // claims in flight a connection; 0 means 64
 
 	Portable bool // do without readiness, also where there is it
@@ -115,6 +116,7 @@ func (o Options) withDefaults() Options {
 	wait(&o.PingEvery, 30*time.Second)
 	wait(&o.DeadAfter, 75*time.Second)
 	wait(&o.StuckFor, 10*time.Second)
+	wait(&o.BatchWithin, time.Minute)
 	def(&o.ClaimsMax, 64)
 	if o.Now == nil {
 		o.Now = time.Now

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
@@ -64,7 +65,7 @@ type conn struct {
 	own     [][]byte   // whole frames for this client alone, at most ownMax
 	greeted bool       // it said hello and is to be welcomed
 	watches []watching // asked for and not yet taken up
-	pinged  time.Time  // when it was last sent a ping
+	pinged  time.Time  // when it was last sent a ping; zero before hello
 	bye     []byte     // the close frame, the last to be written; nil while open
 	why     string     // the bye's reason, for metrics
 	cause   error      // how the connection ended; nil if all went the protocol's way
@@ -102,7 +103,7 @@ func (c *conn) greet() {
 	c.nc.SetReadDeadline(time.Time{})
 	c.mu.Lock()
 	late := c.bye != nil // the deadline of a goodbye must stand
-	c.greeted = true
+	c.greeted, c.pinged = true, time.Now().Add(-rand.N(c.hub.opts.PingEvery))
 	c.mu.Unlock()
 	if late {
 		c.nc.SetReadDeadline(time.Now().Add(closeWithin))
@@ -156,6 +157,19 @@ func (c *conn) say(code ws.StatusCode, reason, why string, cause error) {
 	}
 	c.mu.Unlock()
 	c.kick()
+}
+
+// cut is hangUp for a client that won't take what it was sent: the system is to
+// forget that at once.
+func (c *conn) cut(why string, cause error) {
+	nc := c.nc
+	if s, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS
+		nc = s.NetConn()
+	}
+	if s, ok := nc.(interface{ SetLinger(sec int) error }); ok {
+		_ = s.SetLinger(0)
+	}
+	c.hangUp(why, cause)
 }
 
 // hangUp closes the socket: the client is gone or must go.
@@ -316,12 +330,12 @@ func (c *conn) wrote() {
 
 // broken ends a connection whose socket failed. The writer calls it.
 func (c *conn) broken(err error) {
-	why := endLost
-	if errors.Is(err, errTooSlow) {
-		why = endSlow
-	}
 	c.bufs = nil
-	c.hangUp(why, fmt.Errorf("broadcast: write: %w", err))
+	if errors.Is(err, errTooSlow) {
+		c.cut(endSlow, fmt.Errorf("broadcast: write: %w", err))
+	} else {
+		c.hangUp(endLost, fmt.Errorf("broadcast: write: %w", err))
+	}
 	c.gather(false) // finds that it has ended
 }
 
@@ -338,9 +352,11 @@ func (c *conn) flush() error {
 		left, part = 1, max(part, closeWithin)
 	}
 	told := c.sentBye
+	until := time.Now().Add(c.hub.opts.BatchWithin)
 	defer c.nc.SetWriteDeadline(time.Time{})
 	for {
-		c.nc.SetWriteDeadline(time.Now().Add(part))
+		now := time.Now()
+		c.nc.SetWriteDeadline(now.Add(min(part, max(until.Sub(now), time.Millisecond))))
 		n, err := c.bufs.WriteTo(c.nc)
 		if err == nil {
 			return nil
@@ -353,7 +369,7 @@ func (c *conn) flush() error {
 		} else {
 			left--
 		}
-		if left > 0 {
+		if left > 0 && time.Now().Before(until) {
 			continue
 		}
 		if told || !c.socket {
@@ -362,6 +378,7 @@ func (c *conn) flush() error {
 		// It gets a moment more to take the frame in flight, and then the
 		// close frame that says why.
 		told, left, part = true, 1, max(part, closeWithin)
+		until = time.Now().Add(max(c.hub.opts.StuckFor, closeWithin))
 		c.say(statusTooSlow, "too slow", endSlow, errTooSlow)
 	}
 }
@@ -370,11 +387,11 @@ func (c *conn) flush() error {
 func (c *conn) check(now time.Time) {
 	silent := now.Sub(time.Unix(0, c.heard.Load()))
 	if silent >= c.hub.opts.DeadAfter {
-		c.hangUp(endSilent, errSilent(c.hub.opts.DeadAfter))
+		c.cut(endSilent, errSilent(c.hub.opts.DeadAfter))
 		return
 	}
 	c.mu.Lock()
-	ping := silent >= c.hub.opts.PingEvery && now.Sub(c.pinged) >= c.hub.opts.PingEvery && len(c.own) == 0
+	ping := !c.pinged.IsZero() && now.Sub(c.pinged) >= c.hub.opts.PingEvery && len(c.own) == 0
 	if ping {
 		c.pinged = now
 	}
@@ -383,8 +400,6 @@ func (c *conn) check(now time.Time) {
 		c.send(pingBytes)
 	}
 }
-
-var pingBytes = ownFrame(ws.OpPing, nil)
 
 // drain implements peer.
 func (c *conn) drain(left time.Duration) {
@@ -473,15 +488,4 @@ const readBytes = 512
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
-}
-
-// refuse ends a connection that nobody takes: come again, or go elsewhere.
-func refuse(nc net.Conn, err error) {
-	code, reason := ws.StatusCode(1013), "try again later" // IANA's WebSocket close codes
-	if errors.Is(err, ErrDraining) {
-		code, reason = 1012, "service restart"
-	}
-	nc.SetWriteDeadline(time.Now().Add(closeWithin))
-	_, _ = nc.Write(ownFrame(ws.OpClose, ws.NewCloseFrameBody(code, reason)))
-	nc.Close()
 }

@@ -30,7 +30,7 @@ func TestBellRingsForEver(t *testing.T) {
 	l := newLoopIn(t, newBenchHub(t, 1, 1).Hub)
 	for i := range 100_000 {
 		l.ring()
-		if n := epollWait(l.epfd, &l.events); n != 1 || l.events[0].Fd != bellSlot {
+		if n := epollWait(l.epfd, l.events[:]); n != 1 || l.events[0].Fd != bellSlot {
 			t.Fatalf("ring %d: got %d events, want the bell's", i, n)
 		}
 	}

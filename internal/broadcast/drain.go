@@ -2,7 +2,11 @@ package broadcast
 
 import (
 	"context"
+	"errors"
+	"net"
 	"time"
+
+	"github.com/gobwas/ws"
 )
 
 // enter counts a client in, and exit counts it out. One who comes when stop has
@@ -42,7 +46,7 @@ func (h *Hub) peers() []peer {
 // one timer for all, instead of one each.
 func (h *Hub) checks(ctx context.Context) {
 	o := &h.opts
-	every := time.NewTicker(max(min(o.PingEvery/8, o.DeadAfter/8, o.HelloWithin/8, o.StuckFor/8, closeWithin/2), time.Millisecond))
+	every := time.NewTicker(max(min(o.PingEvery/8, o.DeadAfter/8, o.HelloWithin/8, o.StuckFor/8, o.BatchWithin/8, closeWithin/2), time.Millisecond))
 	defer every.Stop()
 	for {
 		select {
@@ -104,4 +108,15 @@ func (h *Hub) endAll() {
 	for _, p := range h.peers() {
 		p.end(true)
 	}
+}
+
+// refuse ends a connection that nobody takes: come again, or go elsewhere.
+func refuse(nc net.Conn, err error) {
+	code, reason := ws.StatusCode(1013), "try again later" // IANA's WebSocket close codes
+	if errors.Is(err, ErrDraining) {
+		code, reason = 1012, "service restart"
+	}
+	nc.SetWriteDeadline(time.Now().Add(closeWithin))
+	_, _ = nc.Write(ownFrame(ws.OpClose, ws.NewCloseFrameBody(code, reason)))
+	nc.Close()
 }

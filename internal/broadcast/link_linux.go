@@ -86,7 +86,7 @@ func (k *link) greet() {
 	l.hub.mu.RUnlock()
 	frame := l.hub.welcome(s.codec, s.player, life)
 	k.with(func(l *loop, r *record) {
-		r.told, r.mark = life.number, l.hub.clock()
+		r.told, r.mark = life.number, l.hub.clock()-pingPhase(k.slot, l.hub.opts.PingEvery)
 		l.send(k.handle, r, frame)
 	})
 }
@@ -188,6 +188,9 @@ func (l *loop) handles(ps []peer) []peer {
 // check does what is due by the clock: hellos that did not come, pings, clients
 // that are silent, stuck or do not leave.
 func (l *loop) check() {
+	l.mu.Lock()
+	l.cuts = max(cutsAtOnce, len(l.stalls)/cutsShare)
+	l.mu.Unlock()
 	for i := 0; ; i++ {
 		l.mu.Lock()
 		if i == len(l.slabs) {
@@ -222,29 +225,46 @@ func (l *loop) checkOne(c handle, r *record, now uint32) {
 	switch {
 	case r.flags&(flagBye|flagEnded) != 0:
 	case past(r.heard, opts.DeadAfter):
-		l.hangUp(c, r, endSilent, errSilent(opts.DeadAfter))
+		l.cut(c, r, endSilent, errSilent(opts.DeadAfter))
 	case r.flags&flagHello == 0:
 		if past(r.mark, opts.HelloWithin) {
 			l.say(c, r, ws.StatusPolicyViolation, "no hello in time", endHandshake, errNoHello)
 		}
-	case past(r.heard, opts.PingEvery) && past(r.mark, opts.PingEvery) && r.flags&flagStalled == 0:
-		r.mark = now
+	case r.flags&flagStalled != 0 || !past(r.mark, opts.PingEvery):
+	case !l.busy.Load() || past(r.mark, opts.PingEvery+opts.PingEvery/8): // deliveries come first
+		r.mark = pinged(r.mark, now, opts.PingEvery)
 		l.send(c, r, pingBytes)
 	}
 }
 
-// checkStall sees to a client that takes nothing: it is told so, behind what is
-// in flight, and hung up on when it does not take that either.
+// cutsAtOnce and cutsShare bound how many stalled clients are cut in one check:
+// so many, or that part of those there are, if that is more. The kernel has some
+// 100 KB to give back of each.
+const (
+	cutsAtOnce = 64
+	cutsShare  = 16
+)
+
+// checkStall sees to a client that takes nothing, or too little: it is told so,
+// behind what is in flight, and cut when it does not take that either.
 func (l *loop) checkStall(c handle, r *record, past func(uint32, time.Duration) bool) {
 	st := l.stalls[c.slot]
-	stuck := l.hub.opts.StuckFor
-	switch {
-	case !st.told && r.flags&flagBye == 0:
-		if past(st.moved, stuck) {
-			st.told, st.own, st.count, st.moved = true, nil, 0, l.hub.clock()
+	opts := &l.hub.opts
+	stuck := opts.StuckFor
+	if !st.told && r.flags&flagBye == 0 {
+		if past(st.moved, stuck) || past(st.began, opts.BatchWithin) {
+			now := l.hub.clock()
+			st.told, st.own, st.count, st.moved, st.began = true, nil, 0, now, now
 			l.say(c, r, statusTooSlow, "too slow", endSlow, errTooSlow)
 		}
-	case past(st.moved, max(stuck/4, closeWithin)):
-		l.hangUp(c, r, endSlow, errTooSlow)
+		return
+	}
+	most := opts.BatchWithin
+	if st.told {
+		most = max(stuck, closeWithin)
+	}
+	if l.cuts > 0 && (past(st.moved, max(stuck/4, closeWithin)) || past(st.began, most)) {
+		l.cuts--
+		l.cut(c, r, endSlow, errTooSlow)
 	}
 }

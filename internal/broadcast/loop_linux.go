@@ -18,6 +18,7 @@ import (
 
 const (
 	eventsAtOnce = 128      // readiness events taken up by one call
+	eventsInPass = 8        // while there is something to deliver: between two calls that do
 	readAtOnce   = 16 << 10 // bytes; the one buffer that a loop reads into
 	readsInARow  = 4        // of one connection, before the others have their turn
 	bellSlot     = -1       // the event that is not a connection's
@@ -60,6 +61,7 @@ type loop struct {
 	slabs     []*slab
 	free      []uint32 // slots
 	stalls    map[uint32]*stall
+	cuts      int                // of stalled clients, that are left in this check
 	more      map[uint32][]spot  // of those who watch several hunts: all but the first
 	endings   map[uint32]*ending // of those whose end someone waits for
 	audiences []*audience        // by number; the first is nil
@@ -119,7 +121,7 @@ func newLoop(h *Hub) (*loop, error) {
 		}
 	}
 	l.poll = func(uintptr) bool {
-		l.n = epollWait(l.epfd, &l.events)
+		l.n = epollWait(l.epfd, l.events[:])
 		return l.n != 0
 	}
 	return l, nil
@@ -157,7 +159,7 @@ func (l *loop) run(ctx context.Context) {
 				return // the deadline of stop
 			}
 		} else {
-			l.poll(0)
+			l.n = epollWait(l.epfd, l.events[:l.eventsNow()])
 		}
 		for i := range l.events[:max(0, l.n)] {
 			l.handle(&l.events[i])
@@ -173,10 +175,20 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
+// eventsNow returns how many events are taken up before the next deliveries.
+// What clients say, and above all the end of many of them at once, waits for
+// deliveries more than these for it.
+func (l *loop) eventsNow() int {
+	if len(l.pass) > 0 {
+		return eventsInPass
+	}
+	return eventsAtOnce
+}
+
 // epollWait takes up events without waiting. It can't block, so the scheduler
 // need not know of it.
-func epollWait(epfd int, events *[eventsAtOnce]unix.EpollEvent) int {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(events)), eventsAtOnce, 0, 0, 0)
+func epollWait(epfd int, events []unix.EpollEvent) int {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
 		return 0 // EINTR
 	}
@@ -250,6 +262,10 @@ func (l *loop) hear(c handle, b []byte) {
 	l.mu.Lock()
 	r := l.record(c)
 	if r == nil {
+		l.mu.Unlock()
+		return
+	}
+	if *l.sessionAt(c.slot) == nil && isPong(b) { // what most have to say, ever
 		l.mu.Unlock()
 		return
 	}

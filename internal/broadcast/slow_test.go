@@ -1,16 +1,22 @@
 package broadcast
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 
 	"github.com/veltrix/cairn"
 )
@@ -145,10 +151,71 @@ func testStuckReaderIsClosed(t *testing.T) {
 		t.Errorf("got close code %d, want %d", code, statusTooSlow)
 	}
 	r.until("the stuck one is gone", func() bool { return r.metric("cairn_broadcast_connections") == 0 })
+	for { // by a reset: the kernel is not to keep for it what it did not take
+		_, err := stuck.read()
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the stuck one's connection ends with %v, want a reset", err)
+		}
+		break
+	}
 	r.edge.mu.Lock()
 	defer r.edge.mu.Unlock()
 	if !slices.ContainsFunc(r.edge.ended, func(err error) bool { return err != nil }) {
 		t.Errorf("Serve returned %v, want errors", r.edge.ended)
+	}
+}
+
+// TestTricklingReaderIsClosed: a client that takes a byte now and then does not
+// hold what it is sent for ever.
+func TestTricklingReaderIsClosed(t *testing.T) { eachWay(t, testTricklingReaderIsClosed) }
+
+func testTricklingReaderIsClosed(t *testing.T) {
+	r := newRig(t, Options{StuckFor: time.Minute, BatchWithin: 200 * time.Millisecond})
+	nc := r.rawDial()
+	if err := nc.(*net.TCPConn).SetReadBuffer(256 << 10); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{`{"type":"hello"}`, watchText(false, "u4")} {
+		if err := wsutil.WriteClientText(nc, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := func() bool {
+		for _, p := range r.hub.peers() {
+			if _, why := p.(inspected).inspect(); why == endSlow {
+				return true
+			}
+		}
+		return false
+	}
+	some := make([]byte, 64)
+	var got []byte
+	for !told() {
+		r.bigMap()
+		r.pass(time.Second)
+		m, err := nc.Read(some)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, some[:m]...)
+	}
+	// It reads on at last, and hears why it must go.
+	all := io.MultiReader(bytes.NewReader(got), nc)
+	for {
+		f, err := ws.ReadFrame(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Header.OpCode != ws.OpClose {
+			continue
+		}
+		if code, _ := ws.ParseCloseFrameData(f.Payload); code != statusTooSlow {
+			t.Errorf("got close code %d, want %d", code, statusTooSlow)
+		}
+		return
 	}
 }
 

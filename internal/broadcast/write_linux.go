@@ -115,6 +115,7 @@ type stall struct {
 	own   [][]byte // whole frames for this client alone
 	count int      // of the frames in own: at most ownMax
 	moved uint32   // when it last took a byte (Hub.clock)
+	began uint32   // when rest was all of what is in flight
 	told  bool     // it was told that it is too slow
 }
 
@@ -151,7 +152,8 @@ func (l *loop) wrote(c handle, r *record, o *out, n int, errno syscall.Errno) bo
 
 // stall notes that a socket takes nothing now: readiness tells when it does.
 func (l *loop) stall(c handle, r *record, left [][]byte) {
-	l.stalls[c.slot] = &stall{rest: left, moved: l.hub.clock()}
+	now := l.hub.clock()
+	l.stalls[c.slot] = &stall{rest: left, moved: now, began: now}
 	r.flags |= flagStalled
 	l.hub.metrics.stalled.Inc()
 }
@@ -166,6 +168,9 @@ func (l *loop) writable(c handle, r *record) {
 				break
 			}
 			st.rest, st.own, st.count = st.own, nil, 0
+			if !st.told {
+				st.began = l.hub.clock()
+			}
 			for _, b := range st.rest { // what was begun before is counted
 				l.hub.metrics.bytes.Add(float64(len(b)))
 			}
@@ -262,6 +267,14 @@ func (l *loop) hangUp(c handle, r *record, why string, cause error) {
 	}
 	r.flags |= flagEnded
 	_ = unix.Shutdown(int(r.fd), unix.SHUT_RDWR)
+}
+
+// cut is hangUp for a client that won't take what it was sent: the kernel is to
+// forget that at once. Else it would go on to offer it for minutes, in memory
+// that counts for all.
+func (l *loop) cut(c handle, r *record, why string, cause error) {
+	_ = unix.SetsockoptLinger(int(r.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	l.hangUp(c, r, why, cause)
 }
 
 // because notes why a connection ends.
