@@ -140,6 +140,7 @@ type Hub struct {
 	news       chan struct{} // holds a token when there is something to sweep
 	calm       chan struct{} // holds a token when all may have been delivered
 	encoding   chan struct{} // held by those who encode a snapshot
+	rounds     rounds        // of deliveries
 
 	catalog   atomic.Pointer[catalog] // what is asked for most, without a lock
 	knob      atomic.Int64            // the period that an operator set; 0 while none did
@@ -178,6 +179,7 @@ func New(store eventlog.Store, opts Options) *Hub {
 		news:     make(chan struct{}, 1),
 		calm:     make(chan struct{}, 1),
 		encoding: make(chan struct{}, 2),
+		rounds:   rounds{next: make(chan struct{}, 1)},
 		index:    newIndex(),
 		views:    map[viewKey]*view{},
 		boards:   map[wire.BoardKey]*board{},

@@ -20,6 +20,7 @@ func (l *loop) lagging(c handle, r *record) {
 // catchUps brings connections up to date that need more than a batch, one
 // after the other, until ctx ends.
 func (l *loop) catchUps(ctx context.Context) {
+	pace := l.hub.Pace()
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,6 +38,7 @@ func (l *loop) catchUps(ctx context.Context) {
 				l.behind = nil
 			}
 			l.mu.Unlock()
+			pace.Step()
 			l.catchUp(c)
 		}
 	}

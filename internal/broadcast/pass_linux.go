@@ -103,6 +103,7 @@ func (l *loop) deliver() {
 		}
 		l.hub.rest()
 	}
+	l.hub.rounds.over()
 }
 
 // nextTurns fills l.turns, and returns the audiences whose last turn it was.

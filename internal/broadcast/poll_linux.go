@@ -126,6 +126,17 @@ func (ls *loops) peers(ps []peer) []peer {
 	return ps
 }
 
+func (ls *loops) busy() bool {
+	if ls != nil {
+		for _, l := range *ls {
+			if !l.rested() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (ls *loops) check() {
 	if ls != nil {
 		for _, l := range *ls {

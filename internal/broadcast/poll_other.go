@@ -19,4 +19,6 @@ func (*loops) each(func(recipient)) {}
 
 func (*loops) peers(ps []peer) []peer { return ps }
 
+func (*loops) busy() bool { return false }
+
 func (*loops) check() {}

@@ -40,6 +40,7 @@ type front struct {
 	closed atomic.Bool
 
 	mu    sync.Mutex // held by Accept, guards what follows
+	pace  *broadcast.Pace
 	try   func(fd uintptr) bool
 	fd    int // what try accepted
 	from  unix.Sockaddr
@@ -75,7 +76,7 @@ func (s *Server) front(ln net.Listener, to hub) net.Listener {
 		return ln
 	}
 	tcp.Close()
-	f := &front{s: s, hub: to, file: file, raw: raw, addr: tcp.Addr(), shake: newHandshake()}
+	f := &front{s: s, hub: to, file: file, raw: raw, addr: tcp.Addr(), shake: newHandshake(), pace: s.rooms.Hub.Pace()}
 	f.try = func(fd uintptr) bool {
 		f.fd, f.from, f.err = unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		return f.err != unix.EAGAIN
@@ -104,6 +105,7 @@ func (f *front) Accept() (net.Conn, error) {
 		}
 		switch {
 		case err == nil:
+			f.pace.Step()
 			if c := f.greet(); c != nil {
 				return c, nil
 			}
