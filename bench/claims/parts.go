@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"github.com/veltrix/cairn/bench/claims/engine"
+	"github.com/veltrix/cairn/bench/claims/scaling"
+	"github.com/veltrix/cairn/bench/claims/scaling"
 	"github.com/veltrix/cairn/bench/claims/standings"
 )
 
@@ -31,6 +33,8 @@ type part struct {
 var parts = []part{
 	{"engine", "In process", runEngine, reads[*engine.Report]},
 	{"standings", "Leaderboard", runStandings, reads[*standings.Report]},
+	{"scaling", "Scaling", runScaling, reads[*scaling.Report]},
+	{"scaling", "Scaling", runScaling, reads[*scaling.Report]},
 }
 
 func partNames() []string {
@@ -55,7 +59,7 @@ func runEngine(ctx context.Context, full bool, c *flags) (finding, error) {
 	if full {
 		o = engine.Full()
 	}
-	o.Say, o.Dir, o.Callers, o.Size = say, c.dir, c.callers, c.size
+	o.Say, o.Dir, o.Callers, o.Size, o.Sweep = say, c.dir, c.callers, c.size, c.sweep
 	if c.rounds > 0 {
 		o.Rounds = c.rounds
 	}
@@ -81,5 +85,37 @@ func runStandings(ctx context.Context, full bool, c *flags) (finding, error) {
 	if c.rounds > 0 {
 		o.Rounds = c.rounds
 	}
-	return standings.Run(ctx, o)
+	r, err := standings.Run(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("standings: %w", err)
+	}
+	return r, nil
+}
+
+func runScaling(ctx context.Context, full bool, c *flags) (finding, error) {
+	o := scaling.Short()
+	if full {
+		o = scaling.Full()
+	}
+	o.Say, o.Dir = say, c.dir
+	if c.rounds > 0 {
+		o.Rounds = c.rounds
+	}
+	r, err := scaling.Run(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("scaling: %w", err)
+	}
+	return r, nil
+}
+
+func runScaling(ctx context.Context, full bool, c *flags) (finding, error) {
+	o := scaling.Short()
+	if full {
+		o = scaling.Full()
+	}
+	o.Say, o.Dir = say, c.dir
+	if c.rounds > 0 {
+		o.Rounds = c.rounds
+	}
+	return scaling.Run(ctx, o)
 }

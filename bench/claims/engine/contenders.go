@@ -41,11 +41,11 @@ const shards = 8
 // peers promise the same.
 var contenders = []contender{
 	{
-		name: OursRedis, what: "one Redis", callers: 8, size: 512, most: 6e6,
+		name: OursRedis, what: "one Redis", callers: 8, size: 1024, most: 6e6,
 		open: onRedis("redis", redislog.AckPrimary, "--appendonly", "no"),
 	},
 	{
-		name: "ours-filelog", what: "a folder, synced to disk", callers: 8, size: 512, most: 6e6,
+		name: "ours-filelog", what: "a folder, synced to disk", callers: 8, size: 1024, most: 6e6,
 		open: func(ctx context.Context, b *bench, s *scene, n int) (system, error) {
 			dir, err := os.MkdirTemp(b.lab.Dir, "filelog-")
 			if err != nil {
@@ -55,11 +55,11 @@ var contenders = []contender{
 		},
 	},
 	{
-		name: "ours-cluster", what: "a Cluster of 3 primaries", callers: 8, size: 512, most: 6e6,
+		name: "ours-cluster", what: "a Cluster of 3 primaries", callers: 8, size: 1024, most: 6e6,
 		open: onCluster("cluster", redislog.AckPrimary, lab.ClusterOptions{Settings: []string{"--appendonly", "no"}}),
 	},
 	{
-		name: "ours-redis-replicas", what: "and its replica has it", callers: 8, size: 512, most: 6e6, extra: true,
+		name: "ours-redis-replicas", what: "and its replica has it", callers: 8, size: 1024, most: 6e6, extra: true,
 		open: func(ctx context.Context, b *bench, s *scene, n int) (system, error) {
 			primary, err := b.redis(ctx, "redis-replicated", "--appendonly", "no")
 			if err != nil {
@@ -77,16 +77,16 @@ var contenders = []contender{
 		},
 	},
 	{
-		name: "ours-redis-fsync", what: "and its disk has it", callers: 8, size: 512, most: 6e6, extra: true,
+		name: "ours-redis-fsync", what: "and its disk has it", callers: 8, size: 1024, most: 6e6, extra: true,
 		open: onRedis("redis-fsync", redislog.AckFsync, "--appendonly", "yes", "--appendfsync", "always"),
 	},
 	{
-		name: "ours-cluster-replicas", what: "a Cluster, and the replicas have it", callers: 8, size: 512, most: 6e6, extra: true,
+		name: "ours-cluster-replicas", what: "a Cluster, and the replicas have it", callers: 8, size: 1024, most: 6e6, extra: true,
 		open: onCluster("cluster-replicated", redislog.AckReplicas, lab.ClusterOptions{Replicas: 1, Settings: []string{"--appendonly", "no"}}),
 	},
-	{name: Lua, what: "EVALSHA: HSETNX, XADD", callers: 8, size: 128, most: 5e5, open: peerOn("redis", peer.OpenLua, "--appendonly", "no")},
-	{name: "function", what: "the same, FCALL", callers: 8, size: 128, most: 5e5, open: peerOn("redis", peer.OpenFunction, "--appendonly", "no")},
-	{name: "multi", what: "HSETNX, then XADD", callers: 8, size: 128, most: 5e5, open: peerOn("redis", peer.OpenMulti, "--appendonly", "no")},
+	{name: Lua, what: "EVALSHA: HSETNX, XADD", callers: 32, size: 32, most: 5e5, open: peerOn("redis", peer.OpenLua, "--appendonly", "no")},
+	{name: "function", what: "the same, FCALL", callers: 32, size: 32, most: 5e5, open: peerOn("redis", peer.OpenFunction, "--appendonly", "no")},
+	{name: "multi", what: "HSETNX, then XADD", callers: 4, size: 1024, most: 5e5, open: peerOn("redis", peer.OpenMulti, "--appendonly", "no")},
 	{
 		name: "lua-fsync", what: "lua, and the disk has it", callers: 16, size: 128, most: 5e5, extra: true,
 		open: peerOn("redis-fsync", peer.OpenLua, "--appendonly", "yes", "--appendfsync", "always"),

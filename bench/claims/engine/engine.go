@@ -29,7 +29,8 @@ type Options struct {
 
 	Idle int // claims, one after the other, on a system that does nothing else; 0 means none
 
-	Callers, Size int // in place of the contenders' own, to find them; 0 means those
+	Sweep         bool // first find with how many attempts in flight each contender is fastest
+	Callers, Size int  // in place of what is known to suit each contender; 0 means that
 
 	Dir string                           // for what is on disk; "" means the system's for temporary files
 	Say func(format string, args ...any) // progress; nil means that nobody hears it
@@ -47,7 +48,7 @@ func Short() Options {
 func Full() Options {
 	return Options{
 		Contenders: Names(true), Workloads: Workloads(), Rounds: 5,
-		Warm: 500 * time.Millisecond, Measure: 1500 * time.Millisecond, Load: 3 * time.Second, Idle: 3000,
+		Warm: 500 * time.Millisecond, Measure: 1500 * time.Millisecond, Load: 3 * time.Second, Idle: 3000, Sweep: true,
 	}
 }
 
@@ -96,13 +97,20 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{lab: l, redises: map[string]*lab.Redis{}, clusters: map[string]*lab.Cluster{}}
+	b := &bench{lab: l, redises: map[string]*lab.Redis{}, clusters: map[string]*lab.Cluster{}, tuned: map[string]Tried{}}
 	r, err := b.run(ctx, &o)
 	return r, errors.Join(err, l.Close())
 }
 
 func (b *bench) run(ctx context.Context, o *Options) (*Report, error) {
 	r := &Report{Equal: map[string]float64{}, Warm: o.Warm.Seconds(), Measure: o.Measure.Seconds(), Load: o.Load.Seconds()}
+	if o.Sweep {
+		tried, err := b.sweep(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		r.Tried = tried
+	}
 	for _, name := range o.Workloads {
 		w, err := newWorkload(name, o.attempts())
 		if err != nil {
@@ -153,6 +161,9 @@ func (b *bench) measure(ctx context.Context, o *Options, name string, w *workloa
 		return nil, err
 	}
 	x = &Result{Name: name, Workload: w.name, Callers: c.callers, Size: c.size}
+	if t, ok := b.tuned[name]; ok {
+		x.Callers, x.Size = t.Callers, t.Size
+	}
 	if o.Callers > 0 {
 		x.Callers = o.Callers
 	}

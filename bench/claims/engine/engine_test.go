@@ -196,6 +196,13 @@ func TestPlots(t *testing.T) {
 	}
 }
 
+func TestFastest(t *testing.T) {
+	tried := []Tried{{PerSecond: 90, P99: 1}, {PerSecond: 100, P99: 9}, {PerSecond: 96, P99: 5}, {PerSecond: 97, P99: 6}}
+	if got := fastest(tried); got != tried[2] {
+		t.Errorf("got %+v; want as fast as any, and the lowest p99: %+v", got, tried[2])
+	}
+}
+
 // TestNames: the figures have the names that others look for.
 func TestNames(t *testing.T) {
 	want := "[ours-redis ours-filelog ours-cluster lua function multi postgres]"

@@ -18,6 +18,7 @@ type Report struct {
 	Measure float64            `json:"flat_out_s"`
 	Load    float64            `json:"equal_load_s"`
 	Equal   map[string]float64 `json:"equal_load_per_s"` // by workload: half of what lua takes
+	Tried   []Tried            `json:"sweep,omitempty"`
 	Results []*Result          `json:"results"`
 	Idle    []*Lone            `json:"idle"`
 }

@@ -21,6 +21,7 @@ type bench struct {
 	redises  map[string]*lab.Redis
 	clusters map[string]*lab.Cluster
 	pg       *lab.Postgres
+	tuned    map[string]Tried // by contender: what the sweep found
 }
 
 // redis returns a server by name. Its settings are always the same.
