@@ -9,7 +9,6 @@ import (
 
 	"github.com/veltrix/cairn/bench/claims/engine"
 	"github.com/veltrix/cairn/bench/claims/scaling"
-	"github.com/veltrix/cairn/bench/claims/scaling"
 	"github.com/veltrix/cairn/bench/claims/standings"
 )
 
@@ -33,7 +32,6 @@ type part struct {
 var parts = []part{
 	{"engine", "In process", runEngine, reads[*engine.Report]},
 	{"standings", "Leaderboard", runStandings, reads[*standings.Report]},
-	{"scaling", "Scaling", runScaling, reads[*scaling.Report]},
 	{"scaling", "Scaling", runScaling, reads[*scaling.Report]},
 }
 
@@ -106,16 +104,4 @@ func runScaling(ctx context.Context, full bool, c *flags) (finding, error) {
 		return nil, fmt.Errorf("scaling: %w", err)
 	}
 	return r, nil
-}
-
-func runScaling(ctx context.Context, full bool, c *flags) (finding, error) {
-	o := scaling.Short()
-	if full {
-		o = scaling.Full()
-	}
-	o.Say, o.Dir = say, c.dir
-	if c.rounds > 0 {
-		o.Rounds = c.rounds
-	}
-	return scaling.Run(ctx, o)
 }
