@@ -89,6 +89,12 @@ type claimsMetrics struct {
 	duration prometheus.Histogram
 }
 
+// claimBuckets has 8 ms, the objective of a claim, and what a takeover takes.
+var claimBuckets = []float64{
+	.0001, .0002, .0003, .0005, .00075, .001, .0015, .002, .003, .004, .006,
+	.008, .012, .016, .024, .032, .064, .125, .25, .5, 1, 2.5, 5, 10,
+}
+
 func newClaimsMetrics(reg prometheus.Registerer, c *Claims) *claimsMetrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
@@ -107,7 +113,7 @@ func newClaimsMetrics(reg prometheus.Registerer, c *Claims) *claimsMetrics {
 		duration: f.NewHistogram(prometheus.HistogramOpts{
 			Name:                        "cairn_fleet_claim_duration_seconds",
 			Help:                        "From when an attempt reached the gateway's end of the fleet to its answer, retries included.",
-			Buckets:                     prometheus.ExponentialBucketsRange(100e-6, 10, 24),
+			Buckets:                     claimBuckets,
 			NativeHistogramBucketFactor: 1.1,
 		}),
 	}
