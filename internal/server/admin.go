@@ -56,6 +56,7 @@ func NewOps(opts Options) *Ops {
 	opts = opts.withDefaults()
 	s := &Server{opts: opts, metrics: newMetrics(opts.Metrics)}
 	s.drainCtx, s.drain = context.WithCancel(context.Background())
+	s.exportReady()
 	s.admin = s.operated(http.NewServeMux())
 	return &Ops{s}
 }

@@ -3,6 +3,8 @@ package server
 import (
 	"net/http"
 	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // getHealth says that the process answers.
@@ -46,4 +48,39 @@ func (s *Server) getReady(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(status)
 	out := strconv.AppendBool([]byte(`{"ready":`), ready)
 	w.Write(append(append(append(out, ','), b...), "]}"...))
+}
+
+var (
+	readyDesc = prometheus.NewDesc("cairn_ready", "1 while /readyz says yes, 0 while it does not.", nil, nil)
+	checkDesc = prometheus.NewDesc("cairn_ready_check", "1 for a check of /readyz that passes, 0 for one that fails; an advisory one keeps nobody away.",
+		[]string{"check", "advisory"}, nil)
+)
+
+// A readiness is what /readyz says, as metrics: it asks the checks when the
+// metrics are read.
+type readiness struct{ s *Server }
+
+// exportReady makes what /readyz says a metric.
+func (s *Server) exportReady() {
+	if s.opts.Metrics != nil {
+		s.opts.Metrics.MustRegister(readiness{s})
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (readiness) Describe(ch chan<- *prometheus.Desc) {
+	ch <- readyDesc
+	ch <- checkDesc
+}
+
+// Collect implements prometheus.Collector.
+func (r readiness) Collect(ch chan<- prometheus.Metric) {
+	number := map[bool]float64{true: 1}
+	ready := !r.s.draining()
+	for _, c := range r.s.opts.Ready {
+		ok := c.Ready() == nil
+		ready = ready && (ok || c.Advisory)
+		ch <- prometheus.MustNewConstMetric(checkDesc, prometheus.GaugeValue, number[ok], c.Name, strconv.FormatBool(c.Advisory))
+	}
+	ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, number[ready])
 }

@@ -177,6 +177,7 @@ func New(ctx context.Context, rooms Rooms, opts Options) (*Server, error) {
 	s.admission = newAdmission(opts.Admission, s.connections)
 	s.admission.register(opts.Metrics)
 	s.drainCtx, s.drain = context.WithCancel(context.Background())
+	s.exportReady()
 	problemsOfHuma()
 	s.public = s.publicHandler()
 	s.admin = s.adminHandler()
