@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
@@ -16,7 +17,7 @@ type metrics struct {
 	all                []prometheus.Collector
 }
 
-func newMetrics(db *pebble.DB) *metrics {
+func newMetrics(db *pebble.DB, disk vfs.FS, dir string) *metrics {
 	appends := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:                        "cairn_append_duration_seconds",
 		Help:                        "Time from the call of an append to its acknowledgement.",
@@ -37,7 +38,7 @@ func newMetrics(db *pebble.DB) *metrics {
 		fromRing: reads.WithLabelValues("ring"), fromDisk: reads.WithLabelValues("disk"),
 		all: []prometheus.Collector{appends, bytes, reads, &syncs{db: db, desc: prometheus.NewDesc(
 			"cairn_log_sync_duration_seconds",
-			"Time of the fsyncs of the write-ahead log, each of which may serve many appends.", nil, nil)}},
+			"Time of the fsyncs of the write-ahead log, each of which may serve many appends.", nil, nil)}, space{db, disk, dir}},
 	}
 }
 
@@ -94,4 +95,31 @@ func (c *syncs) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstHistogram(c.desc,
 		m.Histogram.GetSampleCount(), m.Histogram.GetSampleSum()/1e9, buckets)
+}
+
+var (
+	diskBytes = prometheus.NewDesc("cairn_log_disk_bytes", "Bytes that the logs take on disk.", nil, nil)
+	diskFree  = prometheus.NewDesc("cairn_log_disk_free_bytes", "Bytes that are left to us on the disk of the logs: with none, the next append ends the process.", nil, nil)
+)
+
+// A space exports how much room the logs take, and how much is left.
+type space struct {
+	db   *pebble.DB
+	disk vfs.FS
+	dir  string
+}
+
+// Describe implements prometheus.Collector.
+func (space) Describe(ch chan<- *prometheus.Desc) {
+	ch <- diskBytes
+	ch <- diskFree
+}
+
+// Collect implements prometheus.Collector. A disk that can't say how much is
+// left has no such metric.
+func (c space) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(diskBytes, prometheus.GaugeValue, float64(c.db.Metrics().DiskSpaceUsage()))
+	if u, err := c.disk.GetDiskUsage(c.dir); err == nil {
+		ch <- prometheus.MustNewConstMetric(diskFree, prometheus.GaugeValue, float64(u.AvailBytes))
+	}
 }

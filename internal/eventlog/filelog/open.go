@@ -201,7 +201,7 @@ func (s *Store) catchUpMarks(list []mark) error {
 }
 
 func (s *Store) register() error {
-	s.metrics = newMetrics(s.db)
+	s.metrics = newMetrics(s.db, s.opts.FS, s.dir)
 	return s.metrics.register(s.opts.Metrics)
 }
 
