@@ -189,7 +189,7 @@ func (g *game) run(ctx context.Context, public []net.Listener, admin net.Listene
 
 // retention returns what trims the game's logs.
 func (g *game) retention() *retention {
-	return &retention{store: g.store, shards: g.opts.shards, keep: g.opts.retention, settled: g.ledger.Settled, durable: g.boards.Durable, log: g.opts.log}
+	return &retention{store: g.store, shards: g.opts.shards, keep: g.opts.retention, settled: g.ledger.Settled, durable: g.boards.Durable, log: g.opts.log, metrics: newRetentionMetrics(g.metrics)}
 }
 
 // settle waits until the ledger has all that was claimed, unless something

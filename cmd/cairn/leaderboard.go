@@ -22,6 +22,9 @@ type leaderboardCmd struct {
 	Retention time.Duration `help:"How long settled records stay in the logs." default:"6h"`
 }
 
+// observeEvery is how often the state of Redis is exported.
+const observeEvery = 5 * time.Second
+
 // Run folds the shards' logs and answers gateways; one of its role publishes
 // the boards and trims the logs.
 func (c leaderboardCmd) Run(p *program) error {
@@ -45,7 +48,7 @@ func (c leaderboardCmd) Run(p *program) error {
 	led := &database{dsn: c.Ledger, opts: ledger.Options{ReadOnly: true, Log: r.log}, log: r.log}
 	defer led.close()
 	trim := &retention{
-		store: r.store, shards: r.shards, keep: c.Retention, durable: boards.Durable, on: leader.Leads, log: r.log,
+		store: r.store, shards: r.shards, keep: c.Retention, durable: boards.Durable, on: leader.Leads, log: r.log, metrics: newRetentionMetrics(r.metrics),
 		settled: func(ctx context.Context) (map[int]eventlog.Offset, error) {
 			l, err := led.ledger()
 			if err != nil {
@@ -68,6 +71,7 @@ func (c leaderboardCmd) Run(p *program) error {
 		return err
 	})
 	folding.start("retention", trim.run)
+	folding.start("a look at Redis", func(ctx context.Context) error { return r.store.Observe(ctx, r.metrics, observeEvery) })
 	member := ps.stage()
 	member.start("fleet", func(ctx context.Context) error { return leader.Run(ctx, nil) })
 	r.greet(p, nil)

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/claim"
 	"github.com/veltrix/cairn/internal/eventlog"
@@ -33,6 +35,7 @@ type retention struct {
 	durable func() map[int]eventlog.Offset                         // what the leaderboard's checkpoint has
 	on      func() bool                                            // whether it is this process that trims; nil means always
 	log     *slog.Logger
+	metrics *retentionMetrics // nil counts nothing
 
 	heads map[eventlog.Name][]sample // oldest first
 }
@@ -40,6 +43,32 @@ type retention struct {
 type sample struct {
 	at   time.Time
 	head eventlog.Offset
+}
+
+// retentionMetrics say whether logs are looked through.
+type retentionMetrics struct{ sweeps *prometheus.CounterVec }
+
+func newRetentionMetrics(reg prometheus.Registerer) *retentionMetrics {
+	m := &retentionMetrics{
+		sweeps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cairn_retention_sweeps_total",
+			Help: "Times that the logs were looked through for what is old, a minute apart, by how it ended.",
+		}, []string{"outcome"}),
+	}
+	m.sweeps.WithLabelValues("ok")
+	m.sweeps.WithLabelValues("failed")
+	reg.MustRegister(m.sweeps)
+	return m
+}
+
+func (m *retentionMetrics) swept(err error) {
+	switch {
+	case m == nil:
+	case err != nil:
+		m.sweeps.WithLabelValues("failed").Inc()
+	default:
+		m.sweeps.WithLabelValues("ok").Inc()
+	}
 }
 
 func (r *retention) run(ctx context.Context) error {
@@ -51,7 +80,12 @@ func (r *retention) run(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			// A failure is not the game's: the log only stays longer.
-			if err := r.sweep(ctx, now); err != nil && ctx.Err() == nil {
+			err := r.sweep(ctx, now)
+			if ctx.Err() != nil {
+				return nil
+			}
+			r.metrics.swept(err)
+			if err != nil {
 				r.log.Warn("can't trim the logs", "err", err)
 			}
 		}
