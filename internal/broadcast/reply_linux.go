@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"context"
+	"runtime"
 	"sync"
 )
 
@@ -92,6 +93,9 @@ func (l *loop) reply(ctx context.Context) {
 			return
 		case <-l.answers.wake:
 		}
+		// Whoever else can run now may have more to answer. Where nobody can,
+		// this takes no time.
+		runtime.Gosched()
 		for _, k := range l.answers.take() {
 			k.with(func(l *loop, r *record) { l.flush(k, r) })
 		}
