@@ -62,6 +62,7 @@ type flags struct {
 	contenders     string
 	workloads      string
 	callers, size  int
+	shards         int
 	sweep          bool
 	into, plots    string
 }
@@ -81,6 +82,7 @@ func parse(name string, args []string) (*flags, error) {
 		f.StringVar(&c.contenders, "contenders", "", "engine: some of them, with commas between; empty means all of the form")
 		f.StringVar(&c.workloads, "workloads", "", "engine: some of uniform, zipf, hot; empty means all")
 		f.BoolVar(&c.sweep, "sweep", name == "full", "engine: first find what suits each contender")
+		f.IntVar(&c.shards, "shards", 0, "engine: shards of ours; 0 means 8")
 		f.IntVar(&c.callers, "callers", 0, "engine: callers that put attempts at once; 0 means what suits each contender")
 		f.IntVar(&c.size, "batch", 0, "engine: attempts that each of them puts at once; 0 means what suits each contender")
 	}
@@ -93,8 +95,8 @@ func parse(name string, args []string) (*flags, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("%w: %q: want flags only", errUsage, f.Arg(0))
 	}
-	if c.rounds < 0 || c.callers < 0 || c.size < 0 {
-		return nil, fmt.Errorf("%w: -rounds, -callers and -batch: want 0 or more", errUsage)
+	if min(c.rounds, c.shards, c.callers, c.size) < 0 {
+		return nil, fmt.Errorf("%w: -rounds, -shards, -callers and -batch: want 0 or more", errUsage)
 	}
 	for _, name := range list(c.only) {
 		if !slices.Contains(partNames(), name) {

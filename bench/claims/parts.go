@@ -57,7 +57,8 @@ func runEngine(ctx context.Context, full bool, c *flags) (finding, error) {
 	if full {
 		o = engine.Full()
 	}
-	o.Say, o.Dir, o.Callers, o.Size, o.Sweep = say, c.dir, c.callers, c.size, c.sweep
+	o.Say, o.Dir = say, c.dir
+	o.Shards, o.Callers, o.Size, o.Sweep = c.shards, c.callers, c.size, c.sweep
 	if c.rounds > 0 {
 		o.Rounds = c.rounds
 	}

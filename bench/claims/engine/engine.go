@@ -30,6 +30,7 @@ type Options struct {
 	Idle int // claims, one after the other, on a system that does nothing else; 0 means none
 
 	Sweep         bool // first find with how many attempts in flight each contender is fastest
+	Shards        int  // of ours; 0 means 8
 	Callers, Size int  // in place of what is known to suit each contender; 0 means that
 
 	Dir string                           // for what is on disk; "" means the system's for temporary files
@@ -66,6 +67,9 @@ func (o *Options) check() error {
 			return fmt.Errorf("engine: workload %q: want one of %v", name, Workloads())
 		}
 	}
+	if o.Shards == 0 {
+		o.Shards = shardsOfOurs
+	}
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
@@ -97,7 +101,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{lab: l, redises: map[string]*lab.Redis{}, clusters: map[string]*lab.Cluster{}, tuned: map[string]Tried{}}
+	b := &bench{lab: l, shards: o.Shards, redises: map[string]*lab.Redis{}, clusters: map[string]*lab.Cluster{}, tuned: map[string]Tried{}}
 	r, err := b.run(ctx, &o)
 	return r, errors.Join(err, l.Close())
 }

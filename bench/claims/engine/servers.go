@@ -18,6 +18,7 @@ import (
 // A bench has the servers, each started when it is first needed.
 type bench struct {
 	lab      *lab.Lab
+	shards   int // of ours
 	redises  map[string]*lab.Redis
 	clusters map[string]*lab.Cluster
 	pg       *lab.Postgres
@@ -65,7 +66,7 @@ func (b *bench) oursOn(ctx context.Context, s *scene, n int, url string, ack red
 	if err := empty(ctx, primaries); err != nil {
 		return nil, err
 	}
-	x, err := openOurs(ctx, s, n, world.Options{Redis: url, Ack: ack, Shards: shards}, "")
+	x, err := openOurs(ctx, s, n, world.Options{Redis: url, Ack: ack, Shards: b.shards}, "")
 	if err != nil {
 		return nil, err
 	}
