@@ -54,16 +54,18 @@ func (v *verifier) foldStandings(ctx context.Context, r *reader) error {
 	}
 	newest := map[wire.BoardKey]*boardCheck{}
 	err := v.each(ctx, "standings", r, func(rec *eventlog.Record) {
-		b, err := wire.DecodeBoard(rec.Body)
+		bs, err := wire.DecodeBoards(rec.Body)
 		if err != nil {
 			v.found.at(r.log, rec.Offset, "%v", err)
 			return
 		}
-		c := &boardCheck{Board: b, offset: rec.Offset, asOf: map[int]eventlog.Offset{}, scores: map[cairn.PlayerID]*score{}}
-		for _, o := range b.AsOf {
-			c.asOf[o.Shard] = o.Offset
+		for _, b := range bs {
+			c := &boardCheck{Board: b, offset: rec.Offset, asOf: map[int]eventlog.Offset{}, scores: map[cairn.PlayerID]*score{}}
+			for _, o := range b.AsOf {
+				c.asOf[o.Shard] = o.Offset
+			}
+			newest[b.BoardKey] = c
 		}
-		newest[b.BoardKey] = c
 	})
 	keys := slices.SortedFunc(maps.Keys(newest), func(a, b wire.BoardKey) int {
 		return cmp.Or(cmp.Compare(a.Hunt, b.Hunt), cmp.Compare(a.Region.Precision(), b.Region.Precision()),

@@ -39,10 +39,12 @@ func (w *world) published(store eventlog.Store) *wire.Board {
 			if r.Kind != eventlog.Data {
 				continue
 			}
-			b, err := wire.DecodeBoard(r.Body)
+			bs, err := wire.DecodeBoards(r.Body)
 			check(w.t, err)
-			if b.Window == wire.WindowHunt && b.Region == 0 && len(b.AsOf) == shards && w.whole(store, b) {
-				return b
+			for _, b := range bs {
+				if b.Window == wire.WindowHunt && b.Region == 0 && len(b.AsOf) == shards && w.whole(store, b) {
+					return b
+				}
 			}
 		}
 	}

@@ -297,20 +297,23 @@ func (t *tail) mapRecord(body []byte) error {
 }
 
 func (t *tail) board(body []byte) error {
-	b, err := wire.DecodeBoard(body)
+	bs, err := wire.DecodeBoards(body)
 	if err != nil {
 		return err
 	}
 	h := t.hub
+	now := cairn.InstantOf(h.opts.Now())
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	nb := t.life.state.addBoard(b, cairn.InstantOf(h.opts.Now()))
-	if nb != nil && h.life == t.life {
-		if old := h.boards[b.BoardKey]; old != nil && nb.fresh == 0 {
-			nb.fresh = old.fresh // the version in between was never told
+	for _, b := range bs {
+		nb := t.life.state.addBoard(b, now)
+		if nb != nil && h.life == t.life {
+			if old := h.boards[b.BoardKey]; old != nil && nb.fresh == 0 {
+				nb.fresh = old.fresh // the version in between was never told
+			}
+			h.boards[b.BoardKey] = nb
+			h.changed()
 		}
-		h.boards[b.BoardKey] = nb
-		h.changed()
 	}
 	return nil
 }

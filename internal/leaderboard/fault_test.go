@@ -122,11 +122,13 @@ func TestFaults(t *testing.T) {
 					if r.Kind != eventlog.Data {
 						continue
 					}
-					b, err := wire.DecodeBoard(r.Body)
+					bs, err := wire.DecodeBoards(r.Body)
 					if err != nil {
 						t.Fatal(err)
 					}
-					found = found || b.BoardKey == oslo && slices.Equal(b.AsOf, want.AsOf) && slices.Equal(b.Rows, want.Rows)
+					for _, b := range bs {
+						found = found || b.BoardKey == oslo && slices.Equal(b.AsOf, want.AsOf) && slices.Equal(b.Rows, want.Rows)
+					}
 				}
 			}
 			if err := stop(); err != nil {

@@ -92,12 +92,14 @@ func (g *game) newest() *wire.Board {
 			if at = r.Offset; r.Kind != eventlog.Data {
 				continue
 			}
-			b, err := wire.DecodeBoard(r.Body)
+			bs, err := wire.DecodeBoards(r.Body)
 			if err != nil {
 				g.t.Fatal(err)
 			}
-			if b.BoardKey == oslo {
-				last = b
+			for _, b := range bs {
+				if b.BoardKey == oslo {
+					last = b
+				}
 			}
 		}
 	}

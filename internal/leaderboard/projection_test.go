@@ -79,17 +79,19 @@ func (g *game) boards(f eventlog.Follower) (out []*wire.Board) {
 			if r.Kind != eventlog.Data {
 				continue
 			}
-			b, err := wire.DecodeBoard(r.Body)
+			bs, err := wire.DecodeBoards(r.Body)
 			if err != nil {
 				g.t.Fatal(err)
 			}
-			out = append(out, b)
-			have := 0
-			for _, log := range g.upTo(b.AsOf) {
-				have += len(log)
-			}
-			if have == records {
-				whole[b.Window] = true
+			out = append(out, bs...)
+			for _, b := range bs {
+				have := 0
+				for _, log := range g.upTo(b.AsOf) {
+					have += len(log)
+				}
+				if have == records {
+					whole[b.Window] = true
+				}
 			}
 			if len(whole) == 2 {
 				return out
@@ -207,14 +209,16 @@ func TestAroundAndRegions(t *testing.T) {
 		}
 		for _, r := range recs {
 			if r.Kind == eventlog.Data {
-				b, err := wire.DecodeBoard(r.Body)
+				bs, err := wire.DecodeBoards(r.Body)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if b.Region.Precision() > watched.Region.Precision() {
-					t.Fatalf("region %v is published, and nobody looks at it", b.Region)
+				for _, b := range bs {
+					if b.Region.Precision() > watched.Region.Precision() {
+						t.Fatalf("region %v is published, and nobody looks at it", b.Region)
+					}
+					found = found || b.BoardKey == watched
 				}
-				found = found || b.BoardKey == watched
 			}
 		}
 	}

@@ -44,7 +44,7 @@ type publisher struct {
 	pending time.Time // standby: since when boards have waited with head where it is
 	boards  []*board
 	ats     []cairn.Instant
-	buf     []byte
+	buf     []byte // the record that is being put together
 
 	mu   sync.Mutex
 	done []appended // oldest first
@@ -162,29 +162,35 @@ func (u *publisher) failed(err error) (wait time.Duration, _ error) {
 	return u.backoff, nil
 }
 
-// round appends each board that changed since the last round. Those that
-// could not be appended stay on the list.
-func (u *publisher) round(ctx context.Context) (err error) {
+// round appends each board that changed since the last round, as many to a
+// record as fit: so a round is one append or a few, whatever the number of
+// hunts. Those that could not be appended stay on the list.
+func (u *publisher) round(ctx context.Context) error {
 	u.boards, u.ats = u.p.take(u.boards[:0], u.ats[:0])
 	defer u.p.published()
 	now := u.p.opts.Now()
+	first, n := 0, 0 // the record has n of the boards from number first on
+	u.buf = u.buf[:0]
 	for i, b := range u.boards {
-		body := u.encode(b)
-		if body == nil {
+		had := len(u.buf)
+		if !u.encode(b) {
 			continue
 		}
-		o, err := u.w.Append(ctx, body, eventlog.Offset{})
-		if err != nil {
-			u.p.untake(u.boards[i:], u.ats)
+		if n > 0 && len(u.buf) > eventlog.BodyBytesMax {
+			if err := u.append(ctx, u.buf[:had], n, now); err != nil {
+				u.p.untake(u.boards[first:], u.ats)
+				return err
+			}
+			u.buf = u.buf[:copy(u.buf, u.buf[had:])]
+			first, n = i, 0
+		}
+		n++
+	}
+	if n > 0 {
+		if err := u.append(ctx, u.buf, n, now); err != nil {
+			u.p.untake(u.boards[first:], u.ats)
 			return err
 		}
-		u.p.metrics.publishes.WithLabelValues("ok").Inc()
-		u.p.metrics.bytes.Add(float64(len(body)))
-		u.mu.Lock()
-		if n := len(u.done); n == 0 || now.Sub(u.done[n-1].at) >= time.Second {
-			u.done = append(u.done, appended{now, o})
-		}
-		u.mu.Unlock()
 	}
 	done := cairn.InstantOf(u.p.opts.Now())
 	for _, at := range u.ats {
@@ -193,20 +199,35 @@ func (u *publisher) round(ctx context.Context) (err error) {
 	return nil
 }
 
-// encode returns the record of b, which is valid until the next call, or nil
-// if it is not published.
-func (u *publisher) encode(b *board) []byte {
+// append appends a record of n boards.
+func (u *publisher) append(ctx context.Context, body []byte, n int, now time.Time) error {
+	o, err := u.w.Append(ctx, body, eventlog.Offset{})
+	if err != nil {
+		return err
+	}
+	u.p.metrics.publishes.WithLabelValues("ok").Add(float64(n))
+	u.p.metrics.bytes.Add(float64(len(body)))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if n := len(u.done); n == 0 || now.Sub(u.done[n-1].at) >= time.Second {
+		u.done = append(u.done, appended{now, o})
+	}
+	return nil
+}
+
+// encode adds b to the record, unless it is not published.
+func (u *publisher) encode(b *board) bool {
 	now := cairn.InstantOf(u.p.opts.Now())
 	u.p.mu.RLock()
 	if !b.published(now) {
 		u.p.mu.RUnlock()
-		return nil
+		return false
 	}
 	x := u.p.fold.snapshot(b.key(), b, RowsPublished)
 	u.p.mu.RUnlock()
 	x.Published = now
-	u.buf = wire.AppendBoard(u.buf[:0], x)
-	return u.buf
+	u.buf = wire.AppendBoard(u.buf, x)
+	return true
 }
 
 // takeOver reports whether this process is to publish again: claims were

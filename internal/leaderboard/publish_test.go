@@ -2,6 +2,8 @@ package leaderboard
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -53,6 +55,78 @@ func TestStandingsAreTrimmedAfterTheirMinute(t *testing.T) {
 	}
 }
 
+// Boards that changed in one round are as many to a record as fit, and one that
+// can't be appended is kept for the next round, with those behind it.
+func TestRoundFillsRecords(t *testing.T) {
+	const hunts, players = 12, 100
+	g := newGame(t)
+	at := 1000 * hour
+	p := New(g.store, Options{Now: func() time.Time { return at.Time() }})
+	n := uint64(0)
+	for hunt := range hunts {
+		for player := range players {
+			n++
+			c := cairn.Claim{
+				TileRef: cairn.TileRef{Hunt: cairn.HuntID(fmt.Sprint("hunt-", hunt)), Tile: uint32(player)}, Cell: mustCell("u4xs"), At: at,
+				Player: cairn.PlayerID(fmt.Sprintf("%060d", player)), Name: fmt.Sprintf("%040d", player), Reward: 1,
+			}
+			p.fold.testApply(t, testRecord{rec: eventlog.Record{Offset: eventlog.Offset{Epoch: 1, Seq: n}}, claims: []cairn.Claim{c}})
+		}
+	}
+	u := newPublisher(p)
+	defer u.close()
+	log, err := g.store.Open(t.Context(), eventlog.Standings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &stuck{Writer: log, after: 2}
+	u.w = w
+	if err := u.round(t.Context()); !errors.Is(err, eventlog.ErrPushback) {
+		t.Fatalf("got %v, want that the third record is pushed back", err)
+	}
+	some := len(g.standings())
+	if some == 0 || some >= 2*hunts {
+		t.Errorf("two records hold %d boards, want some of %d", some, 2*hunts)
+	}
+	w.after = -1
+	if err := u.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	boards := map[wire.BoardKey]int{}
+	for _, b := range g.standings() {
+		boards[b.BoardKey]++
+		if len(b.Rows) != players {
+			t.Errorf("board %+v has %d rows, want %d", b.BoardKey, len(b.Rows), players)
+		}
+	}
+	if len(boards) != 2*hunts {
+		t.Errorf("got %d boards, want two of each of %d hunts", len(boards), hunts)
+	}
+	for key, n := range boards {
+		if n != 1 {
+			t.Errorf("board %+v was published %d times, want once", key, n)
+		}
+	}
+	if w.records < 3 || w.records >= hunts {
+		t.Errorf("got %d records, want several, and fewer than boards", w.records)
+	}
+}
+
+// A stuck writer pushes back after so many records; never if that is below 0.
+type stuck struct {
+	eventlog.Writer
+	after   int
+	records int
+}
+
+func (w *stuck) Append(ctx context.Context, body []byte, from eventlog.Offset) (eventlog.Offset, error) {
+	if w.records == w.after {
+		return eventlog.Offset{}, eventlog.ErrPushback
+	}
+	w.records++
+	return w.Writer.Append(ctx, body, from)
+}
+
 // standings returns what the standings log holds.
 func (g *game) standings() (out []*wire.Board) {
 	g.t.Helper()
@@ -75,11 +149,11 @@ func (g *game) standings() (out []*wire.Board) {
 			if r.Kind != eventlog.Data {
 				continue
 			}
-			b, err := wire.DecodeBoard(r.Body)
+			bs, err := wire.DecodeBoards(r.Body)
 			if err != nil {
 				g.t.Fatal(err)
 			}
-			out = append(out, b)
+			out = append(out, bs...)
 		}
 	}
 	return out

@@ -58,8 +58,8 @@ type Row struct {
 	Claims int
 }
 
-// A Board is the top of a leaderboard with the offsets that it reflects, a
-// record of the standings log:
+// A Board is the top of a leaderboard with the offsets that it reflects. A
+// record of the standings log is one or more of them, one behind the other:
 //
 //	tag 0x04 │ hunt │ window (1) │ hour │ region (8) │ players │ newest │ published
 //	│ count │ (shard │ epoch │ seq) … │ count │ (player │ name │ score │ claims) …
@@ -74,7 +74,7 @@ type Board struct {
 	Rows      []Row
 }
 
-// AppendBoard appends the record of x.
+// AppendBoard appends x, as a record of its own or behind others.
 func AppendBoard(b []byte, x *Board) []byte {
 	b = append(appendString(append(b, tagBoard), x.Hunt), byte(x.Window))
 	b = binary.AppendVarint(b, x.Hour)
@@ -98,9 +98,32 @@ func AppendBoard(b []byte, x *Board) []byte {
 	return b
 }
 
-// DecodeBoard decodes a record of the standings log.
+// DecodeBoards decodes a record of the standings log.
+func DecodeBoards(body []byte) ([]*Board, error) {
+	r := reader{b: body}
+	var all []*Board
+	for len(all) == 0 || len(r.b) > 0 {
+		x := r.board()
+		if r.err != nil {
+			return nil, r.err
+		}
+		all = append(all, x)
+	}
+	return all, nil
+}
+
+// DecodeBoard decodes what AppendBoard appended, and nothing behind it.
 func DecodeBoard(body []byte) (*Board, error) {
 	r := reader{b: body}
+	x := r.board()
+	if err := r.end(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// board takes a board.
+func (r *reader) board() *Board {
 	r.tag(tagBoard)
 	x := new(Board)
 	x.Hunt = cairn.HuntID(r.string("hunt", cairn.HuntNameBytesMax))
@@ -132,10 +155,7 @@ func DecodeBoard(body []byte) (*Board, error) {
 		}
 		x.Rows = append(x.Rows, row)
 	}
-	if err := r.end(); err != nil {
-		return nil, err
-	}
-	return x, nil
+	return x
 }
 
 // AppendChange appends the record of a change of the control log: JSON, since

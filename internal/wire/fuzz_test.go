@@ -31,16 +31,26 @@ func FuzzDecodeClaims(f *testing.F) {
 }
 
 func FuzzDecodeBoard(f *testing.F) {
-	f.Add(readGolden(f, "board"))
+	board := readGolden(f, "board")
+	f.Add(board)
+	f.Add(append(bytes.Clone(board), board...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		x, err := DecodeBoard(b)
+		all, err := DecodeBoards(b)
+		x, errOne := DecodeBoard(b)
+		if one := err == nil && len(all) == 1; one != (errOne == nil) || one && !cmp.Equal(all[0], x) {
+			t.Errorf("as boards %v, error %v; as one %v, error %v", all, err, x, errOne)
+		}
 		if err != nil {
-			if !errors.Is(err, ErrMalformed) || x != nil {
-				t.Errorf("%v, error %v", x, err)
+			if !errors.Is(err, ErrMalformed) || all != nil {
+				t.Errorf("%v, error %v", all, err)
 			}
 			return
 		}
-		if again := AppendBoard(nil, x); !bytes.Equal(again, b) {
+		var again []byte
+		for _, x := range all {
+			again = AppendBoard(again, x)
+		}
+		if !bytes.Equal(again, b) {
 			t.Errorf("decoded %x, encoded %x", b, again)
 		}
 	})

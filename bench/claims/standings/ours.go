@@ -132,18 +132,20 @@ func (x *ours) read(ctx context.Context, log eventlog.Follower) error {
 			if recs[i].Kind != eventlog.Data {
 				continue
 			}
-			b, err := wire.DecodeBoard(recs[i].Body)
+			bs, err := wire.DecodeBoards(recs[i].Body)
 			if err != nil {
 				return err
 			}
-			if b.Window != wire.WindowHunt || b.Region != 0 {
-				continue
+			for _, b := range bs {
+				if b.Window != wire.WindowHunt || b.Region != 0 {
+					continue
+				}
+				upTo := make([]place, len(b.AsOf))
+				for j, o := range b.AsOf {
+					upTo[j] = place{o.Shard, o.Offset}
+				}
+				byHunt[b.Hunt].saw(at, upTo)
 			}
-			upTo := make([]place, len(b.AsOf))
-			for j, o := range b.AsOf {
-				upTo[j] = place{o.Shard, o.Offset}
-			}
-			byHunt[b.Hunt].saw(at, upTo)
 		}
 	}
 }
