@@ -12,6 +12,7 @@ import (
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
 	"github.com/veltrix/cairn/bench/broadcast/trial"
+	"github.com/veltrix/cairn/bench/broadcast/usage"
 	"github.com/veltrix/cairn/bench/origin"
 )
 
@@ -71,17 +72,25 @@ func huge(ctx context.Context, args []string) error {
 	f.IntVar(&p.servers, "servers", 0, fmt.Sprintf("server processes; 0 means one for %d connections, and at least 16", perProcess))
 	f.Float64Var(&p.perSecond, "ramp", 0, "connections a second as they come; 0 means as fast as it goes")
 	f.DurationVar(&p.idle, "idle", 5*time.Second, "how long connections are left alone before their memory is read")
-	f.DurationVar(&p.load, "for", time.Minute, "how long one delta a second is published")
-	f.DurationVar(&p.short, "default-for", 30*time.Second, "how long it is published at the default sweep")
-	f.DurationVar(&p.surgeFor, "surge-for", 12*time.Second, "how long it is published around a surge")
-	f.DurationVar(&p.stalledFor, "stalled-for", 30*time.Second, "how long it is published while some don't read; they are cut after 10s")
-	f.Float64Var(&p.rate, "rate", 1, "deltas a second")
+	f.DurationVar(&p.load, "for", 0, "how long deltas are published at the lowest sweep; 0 means 6 of them, and 12s at least")
+	f.DurationVar(&p.short, "default-for", 0, "how long they are published at the default sweep; 0 likewise")
+	f.DurationVar(&p.surgeFor, "surge-for", 0, "how long they are published around a surge; 0 likewise, and 15s at least")
+	f.DurationVar(&p.stalledFor, "stalled-for", 0, "how long they are published while some don't read, who are cut after 10s; 0 likewise, and 24s at least")
+	f.Float64Var(&p.rate, "rate", 0, "deltas a second; 0 means 1, or as many as leave the machine half of the time to rest")
 	f.IntVar(&p.surge, "surge", 10_000, "connections that come at once; 0 means none")
 	f.Float64Var(&p.stalled, "stalled", 0.1, "part of the connections that stop reading; 0 means none")
 	f.DurationVar(&p.within, "back-within", 5*time.Minute, "how long it may take until all are back that were cut off")
 	f.BoolVar(&p.floor, "floor", true, "measure the floor as well")
 	if err := c.parse(f, args); err != nil {
 		return err
+	}
+	for _, d := range []time.Duration{p.load, p.short, p.surgeFor, p.stalledFor} {
+		if d < 0 {
+			return fmt.Errorf("%w: got a time of %v; want 0 or more", errUsage, d)
+		}
+	}
+	if p.rate < 0 {
+		return fmt.Errorf("%w: -rate: is %g; want 0 or more", errUsage, p.rate)
 	}
 	if p.servers == 0 {
 		p.servers = max(16, (p.connections+p.surge+perProcess-1)/perProcess)
@@ -107,6 +116,35 @@ func huge(ctx context.Context, args []string) error {
 	return errors.Join(err, plotHuge(r, c.out))
 }
 
+// deltasMin is how many deltas a measurement has.
+const deltasMin = 6
+
+// pace chooses the rate, if that is left to it: one delta a second, or, where
+// the slowest of some takes long, so few that the next one finds the machine at
+// rest: how one is delivered is measured, not how they pile up. Whatever was
+// measured first decides for all.
+func (p *hugePlan) pace(ctx context.Context, t *trial.Trial) error {
+	if p.rate > 0 {
+		return nil
+	}
+	slowest, err := t.Probe(ctx, 3)
+	if err != nil {
+		return err
+	}
+	period := max(time.Second, (2 * slowest).Round(500*time.Millisecond))
+	p.rate = 1 / period.Seconds()
+	say("%-16s one delta takes %.0f ms: one is published every %v", "rate", slowest.Seconds()*1000, period)
+	return nil
+}
+
+// lasts returns how long a measurement takes: d, or what is enough.
+func (p *hugePlan) lasts(d, least time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return max(least, time.Duration(deltasMin/p.rate*float64(time.Second)))
+}
+
 // floored measures the floor.
 func (p *hugePlan) floored(ctx context.Context, k *system.Kit, r *hugeRecord) (err error) {
 	t, err := trial.Begin(ctx, k, system.Spec{Kind: system.Floor, Servers: p.servers}, trial.Options{Most: p.connections})
@@ -118,6 +156,9 @@ func (p *hugePlan) floored(ctx context.Context, k *system.Kit, r *hugeRecord) (e
 		return err
 	}
 	sayGrowth(nameFloor, r.FloorGrowth)
+	if err := p.pace(ctx, t); err != nil {
+		return err
+	}
 	r.Floor, err = p.everyone(ctx, t, nameFloor, p.load)
 	return err
 }
@@ -132,6 +173,9 @@ func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err 
 		return err
 	}
 	sayGrowth(nameOurs, r.Growth)
+	if err := p.pace(ctx, t); err != nil {
+		return err
+	}
 	stale, err := t.WatchStaleness(ctx)
 	if err != nil {
 		return err
@@ -157,13 +201,16 @@ func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err 
 func (p *hugePlan) storms(ctx context.Context, t *trial.Trial, r *hugeRecord) (err error) {
 	if p.surge > 0 {
 		r.Surged = p.surge
-		if r.Surge, err = t.Surge(ctx, p.rate, p.surgeFor, p.surge); err != nil {
+		if r.Surge, err = t.Surge(ctx, p.rate, p.lasts(p.surgeFor, 15*time.Second), p.surge); err != nil {
 			return err
 		}
 		sayLoad(fmt.Sprintf("+%d", p.surge), r.Surge)
 	}
 	if r.Stallers = int(p.stalled * float64(p.connections)); r.Stallers > 0 {
-		if r.Stalled, err = t.Stalled(ctx, p.rate, p.stalledFor, r.Stallers); err != nil {
+		if err := sayRoom(r.Stallers); err != nil {
+			return err
+		}
+		if r.Stalled, err = t.Stalled(ctx, p.rate, p.lasts(p.stalledFor, 24*time.Second), r.Stallers); err != nil {
 			return err
 		}
 		sayLoad("stalled readers", r.Stalled)
@@ -182,11 +229,27 @@ func (p *hugePlan) storms(ctx context.Context, t *trial.Trial, r *hugeRecord) (e
 
 // everyone publishes to everyone.
 func (p *hugePlan) everyone(ctx context.Context, t *trial.Trial, what string, d time.Duration) (*trial.Load, error) {
-	l, err := t.Load(ctx, p.rate, d)
+	l, err := t.Load(ctx, p.rate, p.lasts(d, 12*time.Second))
 	if err == nil {
 		sayLoad(what, l)
 	}
 	return l, err
+}
+
+// sayRoom warns if stalled readers leave TCP no memory: it then drops packets of
+// everyone, and that is what would be measured.
+func sayRoom(stallers int) error {
+	most, err := usage.KernelMax()
+	if err != nil {
+		return err
+	}
+	const each = 110 << 10 // both ends: docs/broadcast.md
+	if need := int64(stallers) * each; need > most/2 {
+		pages := 3 * need / int64(os.Getpagesize())
+		say("%-16s %d stalled readers keep up to %d MB, and TCP may have %d MB in all: it will drop packets of everyone. As root: sysctl -w net.ipv4.tcp_mem='%d %d %d'",
+			"beware", stallers, need>>20, most>>20, pages/2, pages*3/4, pages)
+	}
+	return nil
 }
 
 func sayGrowth(what string, g *trial.Growth) {
@@ -194,5 +257,5 @@ func sayGrowth(what string, g *trial.Growth) {
 }
 
 func sayLoad(what string, l *trial.Load) {
-	say("%-16s p50 %.0f ms, p99 %.0f ms, p99.9 %.0f ms, max %.0f ms; %.2f µs CPU a delivery; %d skips, %d gaps, %d lost, closes %v", what, l.P50, l.P99, l.P999, l.Max, l.CPUEach, l.Skips, l.Gaps, l.Lost, l.Closes)
+	say("%-16s p50 %.0f ms, p99 %.0f ms (of a delta, median: %.0f), p99.9 %.0f ms, max %.0f ms; %.2f µs CPU a delivery; %d skips, %d gaps, %d lost, closes %v", what, l.P50, l.P99, l.P99Median, l.P999, l.Max, l.CPUEach, l.Skips, l.Gaps, l.Lost, l.Closes)
 }

@@ -215,13 +215,13 @@ func hugeTables(w io.Writer, r *hugeRecord) {
 		}
 	}
 	fmt.Fprintln(w)
-	report.Table(w, fmt.Sprintf("%g delta a second to everyone", r.Low.Rate), "p50", "p99", "p99.9", "of the floor's p99", "of the p99 before", "CPU a delivery", "of the floor", "less idle", "skips", "gaps", "cut")
+	report.Table(w, everySo(r.Low.Rate), "p50", "p99", "p99 of a delta, median", "p99.9", "of the floor's p99", "of the p99 before", "CPU a delivery", "of the floor", "less idle", "skips", "gaps", "cut")
 	var floor, before trial.Load
 	if r.Floor != nil {
 		floor = *r.Floor
 	}
 	for _, l := range r.loads() {
-		report.Row(w, l.name, fmt.Sprintf("%.0f ms", l.P50), fmt.Sprintf("%.0f ms", l.P99), fmt.Sprintf("%.0f ms", l.P999), times(l.P99, floor.P99), times(l.P99, before.P99),
+		report.Row(w, l.name, fmt.Sprintf("%.0f ms", l.P50), fmt.Sprintf("%.0f ms", l.P99), fmt.Sprintf("%.0f ms", l.P99Median), fmt.Sprintf("%.0f ms", l.P999), times(l.P99, floor.P99), times(l.P99, before.P99),
 			us(l.CPUEach), times(l.CPUEach, floor.CPUEach), us(l.CPUNet), fmt.Sprint(l.Skips), fmt.Sprint(l.Gaps), fmt.Sprint(l.Lost))
 		if l.Load == r.Default {
 			before = *l.Load
@@ -238,6 +238,17 @@ func hugeTables(w io.Writer, r *hugeRecord) {
 		fmt.Fprintf(w, "All %d cut at once: half were back and knew what they watch after %.1f s, 99%% after %.1f s, all after %.1f s; %d were told what they missed, %d began anew, %d handshakes were refused for a moment; %d gaps, and in the end all knew the same: %v.\n\n",
 			b.Connections, b.Half, b.Most, b.All, b.Resumed, b.Restarted, b.Refused, b.Gaps, b.States == 1)
 	}
+}
+
+// everySo names a rate.
+func everySo(rate float64) string {
+	switch {
+	case rate == 1:
+		return "one delta a second to everyone"
+	case rate > 1:
+		return fmt.Sprintf("%g deltas a second to everyone", rate)
+	}
+	return fmt.Sprintf("a delta every %.3g s to everyone", 1/rate)
 }
 
 func times(v, of float64) string {

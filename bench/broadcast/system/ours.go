@@ -267,8 +267,8 @@ func (o *ours) emitMap(ctx context.Context, tiles int, open time.Duration) (*cai
 // FillTiles are so many that the delta of a map that opens has FillBytes, or
 // some more.
 const (
-	FillTiles = 256
-	FillBytes = 12 << 10
+	FillTiles = 768
+	FillBytes = 36 << 10
 )
 
 // Fill has our gateways send everyone one large delta, without a stamp: of a

@@ -5,6 +5,7 @@ package trial
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -51,9 +52,30 @@ type Load struct {
 	P50First  float64 `json:"p50_first_half_ms"`
 	P50Second float64 `json:"p50_second_half_ms"`
 
+	Parts []Part `json:"parts"` // of the time, each of one delta or some
+	// The median of the parts' p99: what most deltas see, where one bad moment
+	// decides about that of all.
+	P99Median float64 `json:"p99_median_ms"`
+
 	BytesLoaded float64 `json:"bytes_loaded"` // resident in the servers, a connection, afterwards
 	Kept        bool    `json:"kept"`         // see Load.keeps
 	Why         string  `json:"why,omitempty"`
+}
+
+// A Part is what was read during a part of a load's time: of at least a second,
+// and of at least one delta.
+type Part struct {
+	From float64 `json:"from_s"` // since the load began
+	P50  float64 `json:"p50_ms"`
+	P99  float64 `json:"p99_ms"`
+	Max  float64 `json:"max_ms"`
+}
+
+// part appends what a window saw, if it saw something.
+func (l *Load) part(from time.Duration, w *crowd.Stats) {
+	if w.Latency.Count() > 0 {
+		l.Parts = append(l.Parts, Part{from.Seconds(), ms(w.Latency.Quantile(0.5)), ms(w.Latency.Quantile(0.99)), ms(w.Latency.Max())})
+	}
 }
 
 // Limits of what "keeps up" means.
@@ -103,7 +125,7 @@ func (t *Trial) Load(ctx context.Context, perSecond float64, d time.Duration) (*
 	}
 	l := &Load{Rate: perSecond, SweepMS: ms(t.System.Sweep)}
 	from := time.Now()
-	seen, err := t.publish(ctx, l, perSecond, d)
+	seen, second, err := t.publish(ctx, l, perSecond, d)
 	if err != nil {
 		return nil, err
 	}
@@ -112,12 +134,13 @@ func (t *Trial) Load(ctx context.Context, perSecond float64, d time.Duration) (*
 	if err != nil {
 		return nil, err
 	}
-	rest, after, err := t.drain(ctx, l.Published*int64(seen.Ready), seen.Latency.Count())
+	rest, after, err := t.drain(ctx, l.Published*int64(second.Ready), seen.Latency.Count()+second.Latency.Count())
 	if err != nil {
 		return nil, err
 	}
-	l.P50Second = ms(rest.Latency.Quantile(0.5))
-	seen.Add(rest)
+	second.Add(rest)
+	l.P50First, l.P50Second = ms(seen.Latency.Quantile(0.5)), ms(second.Latency.Quantile(0.5))
+	seen.Add(second)
 	l.fill(seen, t.idle, before, during, after)
 	if l.BytesLoaded, _, err = t.each(max(1, seen.Connected)); err != nil {
 		return nil, err
@@ -125,6 +148,27 @@ func (t *Trial) Load(ctx context.Context, perSecond float64, d time.Duration) (*
 	l.Why = l.keeps(t.System.Ours())
 	l.Kept = l.Why == ""
 	return l, nil
+}
+
+// Probe publishes n deltas, one after the other, and returns how long the slowest
+// took until 99.9% of those who listen had it.
+func (t *Trial) Probe(ctx context.Context, n int) (time.Duration, error) {
+	var slowest time.Duration
+	for range n {
+		seen, err := t.Crowd.Window(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if err := t.System.Publish(ctx); err != nil {
+			return 0, err
+		}
+		seen, _, err = t.drain(ctx, int64(seen.Ready), 0)
+		if err != nil {
+			return 0, err
+		}
+		slowest = max(slowest, seen.Latency.Quantile(0.999))
+	}
+	return slowest, nil
 }
 
 // Profile publishes at a rate for some time, and returns what the first of our
@@ -143,31 +187,50 @@ func (t *Trial) Profile(ctx context.Context, perSecond float64, d time.Duration)
 	return prof, both.Wait()
 }
 
-// publish publishes and returns what was seen in the first half; the second's
-// window is open.
-func (t *Trial) publish(ctx context.Context, l *Load, perSecond float64, d time.Duration) (*crowd.Stats, error) {
+// partMin is the least time of a part, somewhat less than a second so that one delta a second is one a part: reading what a large crowd saw costs
+// those whom it asks.
+const partMin = 900 * time.Millisecond
+
+// publish publishes and returns what was seen in the first half, and what in
+// the second so far.
+func (t *Trial) publish(ctx context.Context, l *Load, perSecond float64, d time.Duration) (first, second *crowd.Stats, err error) {
 	n := max(2, int64(perSecond*d.Seconds()))
-	var first *crowd.Stats
 	from := time.Now()
+	first, second = crowd.NewStats(), crowd.NewStats()
+	sum, part := first, time.Duration(0)
+	read := func() error {
+		w, err := t.Crowd.Window(ctx)
+		if err == nil {
+			l.part(part, w)
+			sum.Add(w)
+			part = time.Since(from)
+		}
+		return err
+	}
 	for i := range n {
 		due := from.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))
 		if err := wait(ctx, time.Until(due)); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		l.LateMS = max(l.LateMS, ms(time.Since(due)))
-		if i == n/2 { // what the first half's deltas still have on their way counts in the second
-			var err error
-			if first, err = t.Crowd.Window(ctx); err != nil {
-				return nil, err
+		// What a part's deltas still have on their way counts in the next.
+		if half := i == n/2; half || time.Since(from)-part >= partMin {
+			if err := read(); err != nil {
+				return nil, nil, err
+			}
+			if half {
+				sum = second
 			}
 		}
+		l.LateMS = max(l.LateMS, ms(time.Since(due)))
 		if err := t.System.Publish(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		l.Published++
 	}
-	l.P50First = ms(first.Latency.Quantile(0.5))
-	return first, wait(ctx, time.Until(from.Add(time.Duration(float64(n)/perSecond*float64(time.Second)))))
+	if err := wait(ctx, time.Until(from.Add(time.Duration(float64(n)/perSecond*float64(time.Second))))); err != nil {
+		return nil, nil, err
+	}
+	return first, second, read()
 }
 
 // drainQuiet is how long nothing must come before nothing more is expected:
@@ -239,5 +302,19 @@ func (l *Load) fill(seen *crowd.Stats, idle float64, before, during, after spent
 	if h.Count() > 0 {
 		l.Min = float64(h.HDR().Min()) / 1000
 	}
+	l.P99Median = medianOf(l.Parts, func(p Part) float64 { return p.P99 })
 	l.P50, l.P99, l.P999, l.Max = ms(h.Quantile(0.5)), ms(h.Quantile(0.99)), ms(h.Quantile(0.999)), ms(h.Max())
+}
+
+// medianOf returns the median of a figure of parts; 0 of none.
+func medianOf(parts []Part, figure func(Part) float64) float64 {
+	if len(parts) == 0 {
+		return 0
+	}
+	all := make([]float64, len(parts))
+	for i, p := range parts {
+		all[i] = figure(p)
+	}
+	slices.Sort(all)
+	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
 }

@@ -44,7 +44,7 @@ func (t *Trial) Stalled(ctx context.Context, perSecond float64, d time.Duration,
 	if got, err := t.Crowd.Stall(ctx, n); err != nil || got < n {
 		return nil, fmt.Errorf("trial: %d of %d connections stalled: %w", got, n, err)
 	}
-	for range stallBytes / system.FillBytes {
+	for range (stallBytes + system.FillBytes - 1) / system.FillBytes {
 		if err := t.System.Fill(ctx); err != nil {
 			return nil, err
 		}

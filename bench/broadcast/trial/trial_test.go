@@ -87,7 +87,7 @@ func TestPeers(t *testing.T) {
 		if l.Published != 10 || l.Deliveries != 10*n || l.Gaps != 0 || l.Lost != 0 || l.Behind != 0 {
 			t.Errorf("%+v: %d published, %d deliveries, %d gaps, %d lost, %d behind; want 10 and %d, and nothing else", spec, l.Published, l.Deliveries, l.Gaps, l.Lost, l.Behind, 10*n)
 		}
-		if l.P50 <= 0 || l.P99 < l.P50 || l.Max < l.P99 || l.CPUEach <= 0 || l.Bytes < system.DeltaBytes {
+		if l.P50 <= 0 || l.P99Median <= 0 || l.P99 < l.P50 || l.Max < l.P99 || l.CPUEach <= 0 || l.Bytes < system.DeltaBytes {
 			t.Errorf("%+v: got %+v; want times, CPU and at least %d bytes a delivery", spec, l, system.DeltaBytes)
 		}
 	}
@@ -187,5 +187,22 @@ func TestQuantile(t *testing.T) {
 	}
 	if got := quantile(nil, 0.5); got != 0 {
 		t.Errorf("of nothing it is %v; want 0", got)
+	}
+}
+
+func TestMedianOf(t *testing.T) {
+	p99 := func(p Part) float64 { return p.P99 }
+	for _, c := range []struct {
+		parts []Part
+		want  float64
+	}{
+		{nil, 0},
+		{[]Part{{P99: 5}}, 5},
+		{[]Part{{P99: 5}, {P99: 900}, {P99: 6}}, 6},
+		{[]Part{{P99: 900}, {P99: 5}, {P99: 7}, {P99: 4}}, 6},
+	} {
+		if got := medianOf(c.parts, p99); got != c.want {
+			t.Errorf("of %v: got %v, want %v", c.parts, got, c.want)
+		}
 	}
 }

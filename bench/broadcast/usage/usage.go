@@ -85,6 +85,24 @@ func tcpPages(sockstat string) (int64, error) {
 	return 0, fmt.Errorf("usage: /proc/net/sockstat has no mem of TCP")
 }
 
+// KernelMax returns how many bytes TCP may use on the machine, beyond which it
+// drops packets of any socket: the last of net.ipv4.tcp_mem.
+func KernelMax() (int64, error) {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_mem")
+	if err != nil {
+		return 0, fmt.Errorf("usage: %w", err)
+	}
+	f := strings.Fields(string(text))
+	if len(f) != 3 {
+		return 0, fmt.Errorf("usage: tcp_mem is %q; want three numbers", text)
+	}
+	pages, err := strconv.ParseInt(f[2], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("usage: tcp_mem: %w", err)
+	}
+	return pages * int64(os.Getpagesize()), nil
+}
+
 // kilobytes returns the bytes of a line such as "VmRSS:	  123 kB" of a file.
 func kilobytes(path, name string) (int64, error) {
 	text, err := os.ReadFile(path)

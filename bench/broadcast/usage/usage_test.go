@@ -18,6 +18,14 @@ func TestTCPPages(t *testing.T) {
 	}
 }
 
+// TestKernelMax: what TCP may use is more than what it uses.
+func TestKernelMax(t *testing.T) {
+	most, err := KernelMax()
+	if err != nil || most < 1<<20 {
+		t.Errorf("got %d bytes, %v; want a megabyte or more", most, err)
+	}
+}
+
 // TestSelf: what is read of a real process is of that process.
 func TestSelf(t *testing.T) {
 	me := os.Getpid()
