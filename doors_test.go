@@ -37,6 +37,9 @@ var below = map[string][]string{
 	"internal/fleet/fleetpb/fleetpbconnect": {"internal/fleet/fleetpb"},
 	"internal/fleet/redisreg":               {"internal/fleet"},
 	"internal/audit":                        {".", "internal/eventlog", "internal/wire", "internal/ledger"},
+	"internal/capacity":                     {".", "internal/capacity/svg"}, // and nothing that lives
+	"internal/capacity/sim":                 {".", "internal/capacity", "internal/capacity/svg"},
+	"internal/capacity/svg":                 {},
 	"internal/lab":                          {},
 	"internal/load":                         {".", "internal/wire", "internal/puzzle", "internal/load/crowd"},
 	"internal/load/crowd":                   {".", "internal/wire/livepb"},

@@ -44,11 +44,13 @@ type cli struct {
 	Leaderboard leaderboardCmd `cmd:"" group:"Roles of a fleet" help:"Fold standings, publish boards and trim the logs."`
 	Rewards     rewardsCmd     `cmd:"" group:"Roles of a fleet" help:"Settle claims in the ledger."`
 
-	Log     logCmd     `cmd:"" help:"Provision and show the logs in Redis."`
-	Hunt    huntCmd    `cmd:"" help:"Create, list and steer hunts through the operator's API."`
-	Load    loadCmd    `cmd:"" help:"Load a running system with real clients, through its public API."`
-	Verify  verifyCmd  `cmd:"" help:"Fold the logs and the ledger and check every invariant, changing nothing."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Log     logCmd      `cmd:"" help:"Provision and show the logs in Redis."`
+	Hunt    huntCmd     `cmd:"" help:"Create, list and steer hunts through the operator's API."`
+	Load    loadCmd     `cmd:"" help:"Load a running system with real clients, through its public API."`
+	Verify  verifyCmd   `cmd:"" help:"Fold the logs and the ledger and check every invariant, changing nothing."`
+	Plan    planCmd     `cmd:"" help:"Reckon what a load takes: processes, Redis, bytes, money, and which limit breaks first."`
+	Sim     simulateCmd `cmd:"" name:"simulate" help:"Play a day's traffic against an autoscaler: minutes out of SLO, refused connections, cost."`
+	Version versionCmd  `cmd:"" help:"Print the version."`
 
 	LoadWorker loadWorkerCmd `cmd:"" hidden:""`
 }
