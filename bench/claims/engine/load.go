@@ -19,15 +19,21 @@ type latency struct {
 	h  *hdrhistogram.Histogram
 }
 
-func newLatency() *latency {
-	return &latency{h: hdrhistogram.New(100, int64(time.Minute), 3)}
-}
+// The bounds of a latency: what is beyond counts as the bound.
+const (
+	latencyMin = int64(100 * time.Nanosecond)
+	latencyMax = int64(time.Minute)
+)
+
+func newLatency() *latency { return &latency{h: hdrhistogram.New(latencyMin, latencyMax, 3)} }
 
 // record takes n attempts that were answered together.
 func (l *latency) record(d time.Duration, n int) {
 	l.mu.Lock()
-	l.h.RecordValues(min(max(int64(d), 100), int64(time.Minute)), int64(n))
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if err := l.h.RecordValues(min(max(int64(d), latencyMin), latencyMax), int64(n)); err != nil {
+		panic(err) // it is within the histogram's bounds
+	}
 }
 
 func (l *latency) at(quantile float64) float64 {

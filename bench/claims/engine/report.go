@@ -154,21 +154,21 @@ func (r *Report) table(b io.Writer, workload string, rows []*row) {
 
 // conflicts says what PostgreSQL began again.
 func (r *Report) conflicts(b io.Writer) {
-	any := false
+	head := false
 	for _, w := range Workloads() {
 		for _, x := range r.rows(w) {
 			if x.deadlocks+x.serial == 0 {
 				continue
 			}
-			if !any {
+			if !head {
 				report.Table(b, "", "workload", "deadlocks", "could not be ordered", "begun again", "of attempts")
-				any = true
+				head = true
 			}
 			report.Row(b, "`"+x.name+"`", w, fmt.Sprint(x.deadlocks), fmt.Sprint(x.serial), fmt.Sprint(x.retries),
 				fmt.Sprintf("%.1f%%", 100*float64(x.retries)/float64(max(1, x.attempts))))
 		}
 	}
-	if any {
+	if head {
 		fmt.Fprintln(b)
 	}
 }
