@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
+	"github.com/veltrix/cairn/bench/report"
 )
 
 // full measures all contenders in turn with as many connections as one process
@@ -48,7 +49,7 @@ func full(ctx context.Context, args []string) error {
 		return err
 	}
 	r := newRecord("bench-broadcast-full", args)
-	save := func() error { return write(c.out, fullFile, r) }
+	save := func() error { return report.Write(c.out, fullFile, r) }
 	if err := c.withKit(ctx, func(k *system.Kit) error { return c.interleave(ctx, k, r, save, some, plans...) }); err != nil {
 		return err
 	}

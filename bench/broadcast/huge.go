@@ -14,6 +14,7 @@ import (
 	"github.com/veltrix/cairn/bench/broadcast/trial"
 	"github.com/veltrix/cairn/bench/broadcast/usage"
 	"github.com/veltrix/cairn/bench/origin"
+	"github.com/veltrix/cairn/bench/report"
 )
 
 // perProcess is how many connections a server process takes where it may have
@@ -108,7 +109,7 @@ func huge(ctx context.Context, args []string) error {
 	if r.Low == nil { // there is nothing to write down
 		return err
 	}
-	if werr := write(c.out, hugeFile, r); werr != nil {
+	if werr := report.Write(c.out, hugeFile, r); werr != nil {
 		return errors.Join(err, werr)
 	}
 	fmt.Println()

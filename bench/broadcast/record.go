@@ -3,11 +3,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -38,27 +35,6 @@ type entry struct {
 
 func newRecord(target string, args []string) *record {
 	return &record{Machine: origin.Machine(), Commit: origin.Commit(), Command: command(target, args), Began: time.Now().UTC().Truncate(time.Second)}
-}
-
-// write writes v as JSON into a file of the results' folder.
-func write(dir, name string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, name), append(b, '\n'), 0o644)
-}
-
-func read[T any](dir, name string) (*T, error) {
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return nil, err
-	}
-	v := new(T)
-	if err := json.Unmarshal(b, v); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return v, nil
 }
 
 // A key tells rows of a table apart: a system at a size and a rate, and at one

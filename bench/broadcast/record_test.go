@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/trial"
+	"github.com/veltrix/cairn/bench/report"
 )
 
 func sample() *record {
@@ -77,7 +78,7 @@ func TestReport(t *testing.T) {
 	l := sample().Runs[0].Loads[0]
 	huge := &hugeRecord{Growth: sample().Runs[0].Growth, Low: l, Default: l, Staleness: &trial.Staleness{}, Comeback: &trial.Comeback{States: 1}, Floor: l, FloorGrowth: sample().Runs[0].Growth}
 	for name, v := range map[string]any{detailFile: sample(), fullFile: sample(), hugeFile: huge} {
-		if err := write(dir, name, v); err != nil {
+		if err := report.Write(dir, name, v); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -65,7 +65,7 @@ func runReport(_ context.Context, args []string) error {
 // reportOf reads a file of results, if it is there, and puts what f writes of
 // it where it belongs.
 func reportOf[T any](dir, name string, put func(name, text string) error, f func(io.Writer, *T) error) error {
-	r, err := read[T](dir, name)
+	r, err := report.Read[T](dir, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		fmt.Printf("(no %s)\n\n", name)
 		return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
+	"github.com/veltrix/cairn/bench/report"
 )
 
 // short measures all contenders in turn, with a few thousand connections each.
@@ -32,7 +33,7 @@ func short(ctx context.Context, args []string) error {
 	}
 	r := newRecord("bench-broadcast", args)
 	save := func() error {
-		return errors.Join(write(c.out, detailFile, r), write(c.out, shortFile, r.summary()))
+		return errors.Join(report.Write(c.out, detailFile, r), report.Write(c.out, shortFile, r.summary()))
 	}
 	if err := c.withKit(ctx, func(k *system.Kit) error { return c.interleave(ctx, k, r, save, some, &p) }); err != nil {
 		return err
