@@ -24,6 +24,11 @@ import (
 type Postgres struct {
 	*Process
 	Addr string // host:port
+
+	bin, dir, data string
+	env, settings  []string
+	as             *syscall.Credential
+	follows        bool // another server's changes: it takes none of its own
 }
 
 // PostgresOptions says what a server is like.
@@ -57,29 +62,36 @@ func (l *Lab) StartPostgres(ctx context.Context, name string, opts PostgresOptio
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("lab: initdb: %w\n%s", err, lastLines(out, tailLines))
 	}
+	p := &Postgres{bin: bin, dir: dir, data: data, env: env, as: as, settings: append([]string{
+		"fsync=" + onOff(opts.Durable), "shared_buffers=32MB", "max_connections=200",
+	}, opts.Settings...)}
+	return p, p.startIn(ctx, l, name)
+}
+
+// startIn starts a server whose data is made, on a free port.
+func (p *Postgres) startIn(ctx context.Context, l *Lab, name string) error {
 	for tries := 0; ; tries++ {
 		port, err := freePort()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		argv := []string{filepath.Join(bin, "postgres"), "-D", data}
+		argv := []string{filepath.Join(p.bin, "postgres"), "-D", p.data}
 		for _, set := range append([]string{
 			"listen_addresses=127.0.0.1", "port=" + strconv.Itoa(port), "unix_socket_directories=",
-			"fsync=" + onOff(opts.Durable), "shared_buffers=32MB", "max_connections=200",
-		}, opts.Settings...) {
+		}, p.settings...) {
 			argv = append(argv, "-c", set)
 		}
-		p := &Postgres{Process: l.process(name, argv), Addr: loopback(port)}
-		p.Log, p.dir, p.env, p.as = filepath.Join(dir, "log"), dir, env, as
+		p.Process, p.Addr = l.process(name, argv), loopback(port)
+		p.Log, p.Process.dir, p.Process.env, p.Process.as = filepath.Join(p.dir, "log"), p.dir, p.env, p.as
 		if err = p.Restart(ctx); err == nil {
-			return p, nil
+			return nil
 		}
 		if kill := p.Kill(); kill != nil {
-			return nil, errors.Join(err, kill)
+			return errors.Join(err, kill)
 		}
 		l.forget(p.Process)
 		if tries == portTries || !portInUse(p.Tail(tailLines)) {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -128,6 +140,9 @@ func (p *Postgres) Restart(ctx context.Context) error {
 func (p *Postgres) ensure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	if p.follows {
+		return p.Exec(ctx, "SELECT 1")
+	}
 	conn, err := pgx.Connect(ctx, "postgres://cairn@"+p.Addr+"/postgres")
 	if err != nil {
 		return err
@@ -167,6 +182,9 @@ const debian = "/usr/lib/postgresql"
 // the newest below dir.
 func postgresBin(dir string) (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err != nil { // some link to a few programs only
+			return "", fmt.Errorf("lab: %w", err)
+		}
 		return filepath.Dir(path), nil
 	}
 	found, _ := filepath.Glob(filepath.Join(dir, "*", "bin", "initdb"))

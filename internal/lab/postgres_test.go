@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,28 @@ func TestPostgres(t *testing.T) {
 		}
 		must(t, p.Restart(ctx))
 		must(t, p.Exec(ctx, "SELECT 1 / (SELECT count(*) FROM kept)"))
+	}
+}
+
+// TestFollower: what is committed comes to a follower, which takes no writes of
+// its own, also after a kill -9.
+func TestFollower(t *testing.T) {
+	ctx := t.Context()
+	l := newLab(t)
+	p, err := l.StartPostgres(ctx, "primary", PostgresOptions{})
+	must(t, err)
+	must(t, p.Exec(ctx, "CREATE TABLE copied (x BIGINT)"))
+	f, err := l.StartFollower(ctx, "follower", p)
+	must(t, err)
+	for n := range 2 {
+		must(t, p.Exec(ctx, "INSERT INTO copied VALUES (7)"))
+		must(t, f.until(ctx, "got the row", func() (bool, error) {
+			return f.Exec(ctx, fmt.Sprintf("SELECT 1 / (count(*) - %d) FROM copied", n)) == nil, nil
+		}))
+		if err := f.Exec(ctx, "INSERT INTO copied VALUES (8)"); err == nil || !strings.Contains(err.Error(), "read-only") {
+			t.Errorf("a write to the follower: %v; want it refused", err)
+		}
+		must(t, f.Restart(ctx))
 	}
 }
 
