@@ -53,7 +53,7 @@ func TestServeWhileStopping(t *testing.T) { eachHalf(t, testServeWhileStopping) 
 func testServeWhileStopping(t *testing.T) {
 	r := newRig(t, Options{})
 	for round := range 5 {
-		h := New(r.store, Options{Sweep: 5 * time.Millisecond, Portable: isOf(t, portable)})
+		h := New(r.store, Options{Sweep: 5 * time.Millisecond, PingEvery: noPings, Portable: isOf(t, portable)})
 		ctx, stop := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- h.Run(ctx) }()

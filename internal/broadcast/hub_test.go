@@ -89,6 +89,10 @@ func newRig(t testing.TB, opts Options) *rig {
 	return newRigOn(t, opts, func(s eventlog.Store) eventlog.Store { return s })
 }
 
+// noPings is for clients that don't expect any: the first one comes at random
+// within it.
+const noPings = 1000 * time.Hour
+
 // newRigOn returns a rig whose hub sees the store through a wrapper.
 func newRigOn(t testing.TB, opts Options, wrap func(eventlog.Store) eventlog.Store) *rig {
 	t.Helper()
@@ -128,6 +132,9 @@ func newRigOn(t testing.TB, opts Options, wrap func(eventlog.Store) eventlog.Sto
 	opts.Portable, opts.oneByOne = isOf(t, portable), isOf(t, oneByOne)
 	if strings.Contains(t.Name(), "/"+inProto+"/") {
 		r.codec = Proto
+	}
+	if opts.PingEvery == 0 {
+		opts.PingEvery = noPings
 	}
 	r.hub = New(wrap(store), opts)
 	r.ln, err = net.Listen("tcp", "127.0.0.1:0")

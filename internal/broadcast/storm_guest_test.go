@@ -322,7 +322,7 @@ func (v *visit) hear(codec Codec) {
 			}
 			break
 		}
-		if err == nil {
+		if err == nil && h.op != opPing {
 			err = v.take(h, codec)
 		}
 		var ne net.Error

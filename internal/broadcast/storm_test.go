@@ -57,7 +57,7 @@ func testStorm(t *testing.T) {
 		s.seed = rand.Uint64()
 	}
 	t.Logf("-storm-seed %d", s.seed)
-	s.r = newRig(t, Options{Ring: 40, StuckFor: 300 * time.Millisecond, CatchUp: 5, PingEvery: time.Hour, DeadAfter: time.Hour})
+	s.r = newRig(t, Options{Ring: 40, StuckFor: 300 * time.Millisecond, CatchUp: 5, PingEvery: time.Second, DeadAfter: time.Hour})
 	for _, id := range []cairn.HuntID{huntID, "bergen", "narvik"} {
 		if id != huntID {
 			s.r.change(changeCreate(id))

@@ -102,7 +102,7 @@ func newGame(t testing.TB, tune func(*Options)) *game {
 	must(err)
 	keeper := puzzle.New(testPuzzleKey)
 	claims := claim.New(g.store, keeper, claim.Options{Shards: testShards, Now: g.now})
-	hub := broadcast.New(g.store, broadcast.Options{Sweep: 5 * time.Millisecond, Now: g.now, Metrics: g.reg})
+	hub := broadcast.New(g.store, broadcast.Options{Sweep: 5 * time.Millisecond, PingEvery: 1000 * time.Hour, Now: g.now, Metrics: g.reg})
 	boards := leaderboard.New(g.store, leaderboard.Options{Publish: time.Millisecond, Now: g.now})
 	for name, run := range map[string]func(context.Context) error{
 		"control": ctl.Run, "claims": claims.Run, "hub": hub.Run, "boards": boards.Run,
