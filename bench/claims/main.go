@@ -82,7 +82,7 @@ func parse(name string, args []string) (*flags, error) {
 		f.StringVar(&c.contenders, "contenders", "", "engine: some of them, with commas between; empty means all of the form")
 		f.StringVar(&c.workloads, "workloads", "", "engine: some of uniform, zipf, hot; empty means all")
 		f.BoolVar(&c.sweep, "sweep", name == "full", "engine: first find what suits each contender")
-		f.IntVar(&c.shards, "shards", 0, "engine: shards of ours; 0 means 8")
+		f.IntVar(&c.shards, "shards", 0, "engine: shards of ours; 0 means 4")
 		f.IntVar(&c.callers, "callers", 0, "engine: callers that put attempts at once; 0 means what suits each contender")
 		f.IntVar(&c.size, "batch", 0, "engine: attempts that each of them puts at once; 0 means what suits each contender")
 	}

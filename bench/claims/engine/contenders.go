@@ -35,7 +35,7 @@ type contender struct {
 
 // shardsOfOurs is how many ours has on a machine of two cores: more of them make
 // smaller records, and with less some core has nothing to do.
-const shardsOfOurs = 8
+const shardsOfOurs = 4
 
 // contenders are all systems. What is kept is in memory on Redis, without an
 // append-only file, in every form but those that say otherwise: so ours and
@@ -88,6 +88,10 @@ var contenders = []contender{
 	{name: Lua, what: "EVALSHA: HSETNX, XADD", callers: 32, size: 32, most: 5e5, open: peerOn("redis", peer.OpenLua, "--appendonly", "no")},
 	{name: "function", what: "the same, FCALL", callers: 32, size: 32, most: 5e5, open: peerOn("redis", peer.OpenFunction, "--appendonly", "no")},
 	{name: "multi", what: "HSETNX, then XADD", callers: 4, size: 1024, most: 5e5, open: peerOn("redis", peer.OpenMulti, "--appendonly", "no")},
+	{
+		name: "lua-batched", what: "one EVALSHA for all of a batch on a map", callers: 8, size: 512, most: 1e6, extra: true,
+		open: peerOn("redis", peer.OpenLuaBatched, "--appendonly", "no"),
+	},
 	{
 		name: "lua-fsync", what: "lua, and the disk has it", callers: 16, size: 128, most: 5e5, extra: true,
 		open: peerOn("redis-fsync", peer.OpenLua, "--appendonly", "yes", "--appendfsync", "always"),

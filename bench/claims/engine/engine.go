@@ -30,7 +30,7 @@ type Options struct {
 	Idle int // claims, one after the other, on a system that does nothing else; 0 means none
 
 	Sweep         bool // first find with how many attempts in flight each contender is fastest
-	Shards        int  // of ours; 0 means 8
+	Shards        int  // of ours; 0 means 4
 	Callers, Size int  // in place of what is known to suit each contender; 0 means that
 
 	Dir string                           // for what is on disk; "" means the system's for temporary files

@@ -48,6 +48,7 @@ func TestOneWinnerATile(t *testing.T) {
 	}{
 		{"lua", func(ctx context.Context) (Claimer, error) { return OpenLua(ctx, redis.Addr, RedisOptions{}) }},
 		{"lua with board", func(ctx context.Context) (Claimer, error) { return OpenLua(ctx, redis.Addr, RedisOptions{Board: true}) }},
+		{"lua batched", func(ctx context.Context) (Claimer, error) { return OpenLuaBatched(ctx, redis.Addr, RedisOptions{}) }},
 		{"function", func(ctx context.Context) (Claimer, error) { return OpenFunction(ctx, redis.Addr, RedisOptions{}) }},
 		{"multi", func(ctx context.Context) (Claimer, error) { return OpenMulti(ctx, redis.Addr, RedisOptions{}) }},
 		{"multi with board", func(ctx context.Context) (Claimer, error) {

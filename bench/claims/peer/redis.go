@@ -16,6 +16,9 @@ import (
 //go:embed claim.lua
 var luaScript string
 
+//go:embed claims.lua
+var luaScriptOfMany string
+
 //go:embed function.lua
 var luaLibrary string
 
@@ -73,6 +76,22 @@ func OpenLua(ctx context.Context, addr string, opts RedisOptions) (Claimer, erro
 			return c.client.B().Evalsha().Sha1(sha).Numkeys(3).Key(k.tiles, k.claims, k.board).Arg(args...).Build()
 		})
 	}
+	return c.open(ctx)
+}
+
+// OpenLuaBatched returns the peer whose script decides all attempts of a batch
+// that are on one map: one call of the script for many, as no original did.
+func OpenLuaBatched(ctx context.Context, addr string, opts RedisOptions) (Claimer, error) {
+	c, err := dial(addr, opts)
+	if err != nil {
+		return nil, err
+	}
+	sha := ""
+	c.load = func(ctx context.Context) (err error) {
+		sha, err = c.client.Do(ctx, c.client.B().ScriptLoad().Script(luaScriptOfMany).Build()).ToString()
+		return err
+	}
+	c.claim = func(ctx context.Context, as []Attempt, out []Outcome) error { return c.callBatched(ctx, sha, as, out) }
 	return c.open(ctx)
 }
 
@@ -143,14 +162,10 @@ func (c *redisClaimer) Claim(ctx context.Context, as []Attempt, out []Outcome) e
 
 // call decides each attempt by one command, all in one pipeline.
 func (c *redisClaimer) call(ctx context.Context, as []Attempt, out []Outcome, command func(k *mapKeys, args ...string) rueidis.Completed) error {
-	board := ""
-	if c.opts.Board {
-		board = "1"
-	}
 	cmds := make(rueidis.Commands, len(as))
 	for i := range as {
 		a := &as[i]
-		cmds[i] = command(c.keysOf(a), strconv.FormatUint(uint64(a.Tile), 10), a.Player, a.Geohash, strconv.FormatInt(a.Reward, 10), ttlSeconds, board)
+		cmds[i] = command(c.keysOf(a), strconv.FormatUint(uint64(a.Tile), 10), a.Player, a.Geohash, strconv.FormatInt(a.Reward, 10), ttlSeconds, c.board())
 	}
 	for i, r := range c.client.DoMulti(ctx, cmds...) {
 		holder, err := r.ToString()
@@ -161,6 +176,54 @@ func (c *redisClaimer) call(ctx context.Context, as []Attempt, out []Outcome, co
 			return err
 		default:
 			out[i] = Outcome{Holder: holder}
+		}
+	}
+	return nil
+}
+
+// board is the script's argument that says whether it keeps a board.
+func (c *redisClaimer) board() string {
+	if c.opts.Board {
+		return "1"
+	}
+	return ""
+}
+
+// callBatched decides the attempts of each map by one call of the script.
+func (c *redisClaimer) callBatched(ctx context.Context, sha string, as []Attempt, out []Outcome) error {
+	byMap := map[*mapKeys][]int{}
+	var order []*mapKeys
+	for i := range as {
+		k := c.keysOf(&as[i])
+		if byMap[k] == nil {
+			order = append(order, k)
+		}
+		byMap[k] = append(byMap[k], i)
+	}
+	cmds := make(rueidis.Commands, len(order))
+	for n, k := range order {
+		args := append(make([]string, 0, 2+4*len(byMap[k])), ttlSeconds, c.board())
+		for _, i := range byMap[k] {
+			a := &as[i]
+			args = append(args, strconv.FormatUint(uint64(a.Tile), 10), a.Player, a.Geohash, strconv.FormatInt(a.Reward, 10))
+		}
+		cmds[n] = c.client.B().Evalsha().Sha1(sha).Numkeys(3).Key(k.tiles, k.claims, k.board).Arg(args...).Build()
+	}
+	for n, r := range c.client.DoMulti(ctx, cmds...) {
+		holders, err := r.ToArray()
+		if err != nil {
+			return err
+		}
+		which := byMap[order[n]]
+		if len(holders) != len(which) {
+			return fmt.Errorf("%d answers to %d attempts", len(holders), len(which))
+		}
+		for j, h := range holders {
+			holder, err := h.ToString()
+			if err != nil && !rueidis.IsRedisNil(err) {
+				return err
+			}
+			out[which[j]] = Outcome{Won: err != nil, Holder: holder}
 		}
 	}
 	return nil
