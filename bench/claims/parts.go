@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/veltrix/cairn/bench/claims/engine"
 	"github.com/veltrix/cairn/bench/claims/scaling"
@@ -68,11 +67,7 @@ func runEngine(ctx context.Context, full bool, c *flags) (finding, error) {
 	if some := list(c.workloads); some != nil {
 		o.Workloads = some
 	}
-	r, err := engine.Run(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
-	}
-	return r, nil
+	return engine.Run(ctx, o)
 }
 
 func runStandings(ctx context.Context, full bool, c *flags) (finding, error) {
@@ -84,11 +79,7 @@ func runStandings(ctx context.Context, full bool, c *flags) (finding, error) {
 	if c.rounds > 0 {
 		o.Rounds = c.rounds
 	}
-	r, err := standings.Run(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("standings: %w", err)
-	}
-	return r, nil
+	return standings.Run(ctx, o)
 }
 
 func runScaling(ctx context.Context, full bool, c *flags) (finding, error) {
@@ -100,9 +91,5 @@ func runScaling(ctx context.Context, full bool, c *flags) (finding, error) {
 	if c.rounds > 0 {
 		o.Rounds = c.rounds
 	}
-	r, err := scaling.Run(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("scaling: %w", err)
-	}
-	return r, nil
+	return scaling.Run(ctx, o)
 }

@@ -117,7 +117,7 @@ func Names(all bool) []string {
 func contenderOf(name string) (*contender, error) {
 	i := slices.IndexFunc(contenders, func(c contender) bool { return c.name == name })
 	if i < 0 {
-		return nil, fmt.Errorf("engine: contender %q: want one of %v", name, Names(true))
+		return nil, fmt.Errorf("contender %q: want one of %v", name, Names(true))
 	}
 	return &contenders[i], nil
 }

@@ -55,7 +55,7 @@ func Full() Options {
 
 func (o *Options) check() error {
 	if o.Rounds < 1 {
-		return fmt.Errorf("engine: %d rounds: want 1 or more", o.Rounds)
+		return fmt.Errorf("%d rounds: want 1 or more", o.Rounds)
 	}
 	for _, name := range o.Contenders {
 		if _, err := contenderOf(name); err != nil {
@@ -64,7 +64,7 @@ func (o *Options) check() error {
 	}
 	for _, name := range o.Workloads {
 		if !slices.Contains(Workloads(), name) {
-			return fmt.Errorf("engine: workload %q: want one of %v", name, Workloads())
+			return fmt.Errorf("workload %q: want one of %v", name, Workloads())
 		}
 	}
 	if o.Shards == 0 {
@@ -94,7 +94,7 @@ type Result struct {
 // Run measures all contenders in turn, each round beginning with another.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.check(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("engine: %w", err)
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the command has it
 	l, err := lab.New(lab.Options{Parent: o.Dir})
@@ -103,7 +103,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	b := &bench{lab: l, shards: o.Shards, redises: map[string]*lab.Redis{}, clusters: map[string]*lab.Cluster{}, tuned: map[string]Tried{}}
 	r, err := b.run(ctx, &o)
-	return r, errors.Join(err, l.Close())
+	if err = errors.Join(err, l.Close()); err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	return r, nil
 }
 
 func (b *bench) run(ctx context.Context, o *Options) (*Report, error) {

@@ -33,7 +33,7 @@ func (b *bench) idle(ctx context.Context, n int) (_ *Lone, err error) {
 		return nil, err
 	}
 	if n > tilesAMap {
-		return nil, fmt.Errorf("engine: %d claims at idle: want at most %d", n, tilesAMap)
+		return nil, fmt.Errorf("%d claims at idle: want at most %d", n, tilesAMap)
 	}
 	for i := range w.ops { // each tile once
 		w.ops[i] = op{tile: uint16(i), player: w.ops[i].player}
@@ -72,7 +72,7 @@ func (b *bench) idle(ctx context.Context, n int) (_ *Lone, err error) {
 			return nil, err
 		}
 		if v.Outcome != cairn.Won {
-			return nil, fmt.Errorf("engine: claim %d at idle: %v; want won", i, v.Outcome)
+			return nil, fmt.Errorf("claim %d at idle: %v; want won", i, v.Outcome)
 		}
 		adds.record(added.Sub(begin), 1)
 		claims.record(time.Since(added), 1)

@@ -102,7 +102,7 @@ func inStep(ctx context.Context, replica *lab.Redis) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("engine: %s is not in step with its primary: %w", replica.Name, ctx.Err())
+			return fmt.Errorf("%s is not in step with its primary: %w", replica.Name, ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -80,7 +80,7 @@ func newWorkload(name string, n int) (*workload, error) {
 			return op{m: uint16(n / tilesAMap), tile: uint16(n * 5003 % tilesAMap), player: uint16(who[i%players])}
 		}
 	default:
-		return nil, fmt.Errorf("engine: workload %q: want one of %v", name, Workloads())
+		return nil, fmt.Errorf("workload %q: want one of %v", name, Workloads())
 	}
 	for i := range w.ops {
 		w.ops[i] = draw(i)
@@ -111,7 +111,7 @@ type scene struct {
 }
 
 func newScene(w *workload) *scene {
-	s := &scene{workload: w, first: world.Tick(0)}
+	s := &scene{workload: w, first: world.Newest()}
 	for i := range s.players {
 		s.players[i] = "player-" + strconv.Itoa(i)
 	}

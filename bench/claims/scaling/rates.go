@@ -51,7 +51,7 @@ type mapID struct {
 // sceneOf returns a scene of n maps with so many tiles together, or a few less.
 func sceneOf(n, tiles, contenders int) *scene {
 	s := &scene{tiles: tiles / n, contenders: contenders, players: make([]string, 10_000)}
-	first := world.Tick(0)
+	first := world.Newest()
 	for i := range n {
 		if i%mapsAHunt == 0 {
 			s.hunts = append(s.hunts, cairn.HuntID(fmt.Sprintf("hunt-%d", i/mapsAHunt)))

@@ -61,8 +61,9 @@ func openOurs(ctx context.Context, o *Options, c clock, f field, opts world.Opti
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	x.stop = stop
 	var maps []*cairn.Map
+	newest := world.Newest()
 	for i := range f.maps {
-		x.ticks = append(x.ticks, world.Tick(i))
+		x.ticks = append(x.ticks, newest-cairn.Tick(i))
 		for _, h := range x.hunts {
 			maps = append(maps, world.Map(h, x.ticks[i], f.tiles, o.Shards))
 		}

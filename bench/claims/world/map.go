@@ -16,9 +16,9 @@ const Lifetime = cairn.LifetimeMax
 // levels of regional boards.
 var root = cairn.CellOfBits(0b1_0101_1_0101, 2)
 
-// Tick returns the tick of a hunt's map number i: that of the newest map is
-// number 0's, and all of them are open.
-func Tick(i int) cairn.Tick { return cairn.Tick(time.Now().Unix()) - cairn.Tick(i) - 1 }
+// Newest returns the tick of the newest map that is open now. Those of the ticks
+// before it are open as well.
+func Newest() cairn.Tick { return cairn.Tick(time.Now().Unix()) - 1 }
 
 // Map returns an open map of tiles that need no puzzle to be solved.
 func Map(hunt cairn.HuntID, tick cairn.Tick, tiles, shards int) *cairn.Map {
