@@ -16,8 +16,8 @@ import (
 //   - begin notes the offsets, and how long each list is: lists only grow;
 //   - a shard's tiles are copied before its next record is folded;
 //   - a board of few players is copied before its next claim;
-//   - of a tree and of the players' names, the row that changes is saved, if it
-//     was not copied yet. When all are copied, the saved rows are put back over
+//   - of other boards and of the players' names, the row that changes is saved,
+//     if it was not copied yet. When all are copied, the saved rows are put back over
 //     the copies, the oldest last.
 //
 // So the encoding is that of the fold at begin, to the byte, whatever came
@@ -149,11 +149,11 @@ func (c *cut) before(b *board, player uint32) {
 		return
 	}
 	b.save(c.number)
-	if b.saved == nil || b.tree == nil || b.saved.rows.next >= b.saved.rows.n {
+	if b.saved == nil || b.saved.rows.next >= b.saved.rows.n {
 		return
 	}
-	if slot, ok := b.tree.slotFor(player); ok {
-		b.saved.rows.before(slot, b.tree.slot(slot))
+	if slot, ok := b.find(player); ok {
+		b.saved.rows.before(slot, b.slot(slot))
 	}
 }
 
@@ -164,10 +164,10 @@ func (b *board) save(cut uint32) {
 	}
 	b.cut = cut
 	b.saved = &savedBoard{newest: b.newest}
-	if b.tree == nil {
-		b.saved.rows.out = slices.Clone(b.few)
+	if n := b.players(); n <= fewMax && b.tree == nil {
+		b.saved.rows.out = b.inOrder(make([]ranked, 0, n))
 	} else {
-		b.saved.rows.n = uint32(b.tree.players())
+		b.saved.rows.n = uint32(n)
 	}
 }
 
@@ -266,12 +266,12 @@ func (c *cut) copy(boards []*board, hold func(func()), yield func(*board, *saved
 		})
 		for i, x := range step {
 			s := saved[i]
-			if s.rows.n > 0 { // a tree
+			if s.rows.n > 0 { // not few
 				s.rows.out = make([]ranked, 0, s.rows.n)
 				for more := true; more; {
-					hold(func() { more = s.rows.step(x.tree.slot) })
+					hold(func() { more = s.rows.step(x.slot) })
 				}
-				slices.SortFunc(s.rows.end(), func(a, b ranked) int { return a.compare(&b) })
+				slices.SortFunc(s.rows.end(), compareRanked)
 			}
 			yield(x, s)
 		}

@@ -190,9 +190,8 @@ func (p *Projection) Standings(_ context.Context, key wire.BoardKey, limit int) 
 
 func (p *Projection) standings(key wire.BoardKey, limit int) (*wire.Board, error) {
 	now := cairn.InstantOf(p.opts.Now())
-	p.mu.RLock()
+	b, err := p.find(key)
 	defer p.mu.RUnlock()
-	b, err := p.fold.find(key)
 	if err != nil {
 		return nil, err
 	}
@@ -202,6 +201,22 @@ func (p *Projection) standings(key wire.BoardKey, limit int) (*wire.Board, error
 		b.watch(now)
 	}
 	return out, nil
+}
+
+// find returns the board of a key, in order if it is to be in order, and holds
+// mu for reading.
+func (p *Projection) find(key wire.BoardKey) (*board, error) {
+	for {
+		p.mu.RLock()
+		b, err := p.fold.find(key)
+		if b == nil || !b.loose() {
+			return b, err
+		}
+		p.mu.RUnlock()
+		p.mu.Lock()
+		b.order()
+		p.mu.Unlock()
+	}
 }
 
 // Around returns a player's row and up to n rows on each side (cut so that
@@ -217,9 +232,8 @@ func (p *Projection) Around(_ context.Context, key wire.BoardKey, player cairn.P
 
 func (p *Projection) around(key wire.BoardKey, player cairn.PlayerID, n int) (*wire.Board, error) {
 	now := cairn.InstantOf(p.opts.Now())
-	p.mu.RLock()
+	b, err := p.find(key)
 	defer p.mu.RUnlock()
-	b, err := p.fold.find(key)
 	if err != nil || b == nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -220,6 +221,41 @@ func TestAroundAndRegions(t *testing.T) {
 					found = found || b.BoardKey == watched
 				}
 			}
+		}
+	}
+}
+
+// A regional board is put in order when it is asked for, and says the same
+// before and after; one that nobody asks for is not.
+func TestBoardsAreInOrderOnceAskedFor(t *testing.T) {
+	p := New(nil, Options{Now: func() time.Time { return (1000 * hour).Time() }})
+	for i := range 3 * fewMax {
+		c := cairn.Claim{
+			TileRef: cairn.TileRef{Hunt: "world", Tile: uint32(i)}, Cell: mustCell("u4xs"), At: 1000 * hour, Reward: cairn.Micro(i * 7919 % 100),
+			Player: cairn.PlayerID(fmt.Sprint("p", i)), Name: "p",
+		}
+		p.fold.testApply(t, testRecord{rec: eventlog.Record{Offset: eventlog.Offset{Epoch: 1, Seq: uint64(i + 1)}}, claims: []cairn.Claim{c}})
+	}
+	key, other := wire.BoardKey{Hunt: "world", Region: mustCell("u4")}, wire.BoardKey{Hunt: "world", Region: mustCell("u4x")}
+	for _, k := range []wire.BoardKey{key, other} {
+		b, err := p.fold.find(k)
+		if err != nil || !b.loose() {
+			t.Fatalf("%+v: in order, or %v; want that nobody asked", k, err)
+		}
+	}
+	b, _ := p.fold.find(key)
+	want := p.fold.snapshot(key, b, RowsMax)
+	got, _, err := p.Standings(t.Context(), key, RowsMax)
+	if err != nil || !slices.Equal(got.Rows, want.Rows) || len(got.Rows) != 3*fewMax {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	around, _, err := p.Around(t.Context(), other, "p7", 3)
+	if err != nil || len(around.Rows) < 4 || !slices.ContainsFunc(want.Rows, func(r wire.Row) bool { return r == around.Rows[0] }) {
+		t.Errorf("around p7: got %v, %v; want rows of %v", around, err, want.Rows)
+	}
+	for _, k := range []wire.BoardKey{key, other} {
+		if b, _ := p.fold.find(k); b.loose() {
+			t.Errorf("%+v: asked for, and not in order", k)
 		}
 	}
 }

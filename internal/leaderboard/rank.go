@@ -6,16 +6,29 @@ import (
 	"github.com/veltrix/cairn"
 )
 
-// fewMax is how many players a board keeps in a list. Most regional boards
-// have few: such a board takes 64 bytes a player, and no tree.
-const fewMax = 32
+const (
+	// fewMax is how many players a board has while it is no more than a list.
+	// Most regional boards have few.
+	fewMax = 32
+
+	// looseMax is how many a regional board has before it is kept in order,
+	// asked for or not: putting as many in order takes some milliseconds, for
+	// which no claim is folded.
+	looseMax = 4096
+)
 
 // ranks is the order of the players of one board. The order in which claims
 // are added does not matter. It is a plain value: whoever uses it guards it.
+//
+// A claim changes several boards, and nobody looks at most of them. So the
+// players stand in no order, as they came, until the board is asked for (order)
+// or has many; then it is a tree, for good. A player's slot is its own in both.
 type ranks struct {
-	few   []ranked // in rank order, while there are at most fewMax
-	tree  *tree    // then; few is nil
-	dense bool     // most players of the hunt will be here
+	rows  []ranked          // by slot; nil once there is a tree
+	who   []uint32          // the players of rows, while there are at most fewMax: a search that touches little
+	slots map[uint32]uint32 // and then, from player to slot
+	tree  *tree
+	dense bool // most players of the hunt will be here, and it is looked at all the time
 }
 
 // players returns how many have a rank.
@@ -23,17 +36,28 @@ func (r *ranks) players() int {
 	if r.tree != nil {
 		return r.tree.players()
 	}
-	return len(r.few)
+	return len(r.rows)
 }
 
-// find returns where in few a player is, or -1.
-func (r *ranks) find(player uint32) int {
-	for i := range r.few {
-		if r.few[i].player == player {
-			return i
-		}
+// find returns the slot of a player.
+func (r *ranks) find(player uint32) (slot uint32, ok bool) {
+	switch {
+	case r.tree != nil:
+		return r.tree.slotFor(player)
+	case r.slots != nil:
+		slot, ok = r.slots[player]
+		return slot, ok
 	}
-	return -1
+	i := slices.Index(r.who, player)
+	return uint32(i), i >= 0
+}
+
+// slot returns the player of a slot as it stands.
+func (r *ranks) slot(slot uint32) ranked {
+	if r.tree != nil {
+		return r.tree.slot(slot)
+	}
+	return r.rows[slot]
 }
 
 // add folds one claim. It reports whether it is the newest of its player here,
@@ -42,48 +66,64 @@ func (r *ranks) add(player uint32, reward cairn.Micro, at cairn.Instant, pl plac
 	if r.tree != nil {
 		return r.tree.add(player, reward, at, pl)
 	}
-	i := r.find(player)
-	if i < 0 {
+	i, ok := r.find(player)
+	if !ok {
 		r.put(sortKeyOf(reward, at), standing{last: pl, player: player, claims: 1})
 		return true
 	}
-	s := r.few[i]
+	s := &r.rows[i]
 	s.claims++
 	s.key, newest = s.key.plus(reward, at, &s.last, pl)
-	for ; i > 0 && s.compare(&r.few[i-1]) < 0; i-- {
-		r.few[i] = r.few[i-1]
-	}
-	for ; i+1 < len(r.few) && r.few[i+1].compare(&s) < 0; i++ {
-		r.few[i] = r.few[i+1]
-	}
-	r.few[i] = s
 	return newest
 }
 
 // put adds a player that is not on the board.
 func (r *ranks) put(key sortKey, s standing) {
-	if r.tree == nil && len(r.few) == fewMax {
-		r.tree = newTree(r.dense)
-		for i := range r.few {
-			r.tree.put(r.few[i].key, r.few[i].standing)
-		}
-		r.few = nil
+	if n := len(r.rows); n == looseMax || n == fewMax && r.dense {
+		r.order()
 	}
 	if r.tree != nil {
 		r.tree.put(key, s)
 		return
 	}
-	x := ranked{key, s}
-	i, _ := slices.BinarySearchFunc(r.few, &x, func(a ranked, b *ranked) int { return a.compare(b) })
-	r.few = slices.Insert(r.few, i, x)
+	slot := uint32(len(r.rows))
+	r.rows = append(r.rows, ranked{key, s})
+	if slot < fewMax {
+		r.who = append(r.who, s.player)
+		return
+	}
+	if r.slots == nil {
+		r.slots = make(map[uint32]uint32, 2*fewMax)
+		for i, player := range r.who {
+			r.slots[player] = uint32(i)
+		}
+		r.who = nil
+	}
+	r.slots[s.player] = slot
+}
+
+// loose reports whether to answer questions about r would take a sort of more
+// than a few.
+func (r *ranks) loose() bool { return len(r.rows) > fewMax }
+
+// order has r kept in order from now on.
+func (r *ranks) order() {
+	if r.tree != nil {
+		return
+	}
+	r.tree = newTree(r.dense)
+	if r.slots != nil && !r.dense {
+		r.tree.slotOf.sparse = r.slots // which it fills with what is there
+	}
+	for i := range r.rows {
+		r.tree.put(r.rows[i].key, r.rows[i].standing)
+	}
+	r.rows, r.who, r.slots = nil, nil, nil
 }
 
 // has reports whether a player is on the board.
 func (r *ranks) has(player uint32) bool {
-	if r.tree == nil {
-		return r.find(player) >= 0
-	}
-	_, ok := r.tree.slotFor(player)
+	_, ok := r.find(player)
 	return ok
 }
 
@@ -92,19 +132,36 @@ func (r *ranks) rank(player uint32) int {
 	if r.tree != nil {
 		return r.tree.rank(player)
 	}
-	return r.find(player) + 1
+	i, ok := r.find(player)
+	if !ok {
+		return 0
+	}
+	rank := 1
+	for j := range r.rows {
+		if r.rows[j].compare(&r.rows[i]) < 0 {
+			rank++
+		}
+	}
+	return rank
 }
 
 // get returns a player as it stands.
 func (r *ranks) get(player uint32) (ranked, bool) {
-	if r.tree != nil {
-		return r.tree.get(player)
+	slot, ok := r.find(player)
+	if !ok {
+		return ranked{}, false
 	}
-	if i := r.find(player); i >= 0 {
-		return r.few[i], true
-	}
-	return ranked{}, false
+	return r.slot(slot), true
 }
+
+// inOrder appends the rows, which are in no tree, in rank order.
+func (r *ranks) inOrder(to []ranked) []ranked {
+	to = append(to, r.rows...)
+	slices.SortFunc(to, compareRanked)
+	return to
+}
+
+func compareRanked(a, b ranked) int { return a.compare(&b) }
 
 // top calls yield for the first n players in rank order.
 func (r *ranks) top(n int, yield func(ranked)) {
@@ -112,7 +169,8 @@ func (r *ranks) top(n int, yield func(ranked)) {
 		r.tree.top(n, yield)
 		return
 	}
-	for _, s := range r.few[:min(max(n, 0), len(r.few))] {
+	var few [fewMax]ranked
+	for _, s := range r.inOrder(few[:0])[:min(max(n, 0), len(r.rows))] {
 		yield(s)
 	}
 }
@@ -123,12 +181,13 @@ func (r *ranks) around(player uint32, n int, yield func(ranked)) int {
 	if r.tree != nil {
 		return r.tree.around(player, n, yield)
 	}
-	i := r.find(player)
-	if i < 0 {
+	rank := r.rank(player)
+	if rank == 0 {
 		return 0
 	}
-	first := max(0, i-n)
-	for _, s := range r.few[first:min(len(r.few), i+n+1)] {
+	var few [fewMax]ranked
+	first := max(0, rank-1-n)
+	for _, s := range r.inOrder(few[:0])[first:min(len(r.rows), rank+n)] {
 		yield(s)
 	}
 	return first + 1

@@ -21,17 +21,21 @@ func newRanks(dense bool) *ranks { return &ranks{dense: dense} }
 // check reports what is wrong with the order of r.
 func (r *ranks) check() error {
 	if r.tree != nil {
-		if r.few != nil {
+		if r.rows != nil || r.who != nil || r.slots != nil {
 			return fmt.Errorf("there is a list beside the tree")
 		}
 		return r.tree.check()
 	}
-	if len(r.few) > fewMax {
-		return fmt.Errorf("%d in the list", len(r.few))
+	n := len(r.rows)
+	if n > looseMax || n > fewMax && r.dense {
+		return fmt.Errorf("%d in the list", n)
 	}
-	for i := 1; i < len(r.few); i++ {
-		if r.few[i-1].compare(&r.few[i]) >= 0 {
-			return fmt.Errorf("%+v before %+v", r.few[i-1], r.few[i])
+	if few := n <= fewMax; few && (len(r.who) != n || r.slots != nil) || !few && (r.who != nil || len(r.slots) != n) {
+		return fmt.Errorf("%d in the list, %d and %d in what finds them", n, len(r.who), len(r.slots))
+	}
+	for i := range r.rows {
+		if slot, ok := r.find(r.rows[i].player); !ok || int(slot) != i {
+			return fmt.Errorf("number %d is found at %d, %v", i, slot, ok)
 		}
 	}
 	return nil
@@ -156,7 +160,8 @@ func same(a, b *ranked) bool {
 func TestRanksMatchModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, m := newRanks(rapid.Bool().Draw(t, "dense")), model{}
-		players := rapid.SampledFrom([]uint32{1, 3, 20, 70, 300, 3000}).Draw(t, "players")
+		players := rapid.SampledFrom([]uint32{1, 3, 20, 70, 300, 3000, 6000}).Draw(t, "players")
+		asked := rapid.IntRange(0, 4000).Draw(t, "asked") // when the board is asked for
 		rewards := rapid.SampledFrom([]cairn.Micro{0, 1, 5, 100_000}).Draw(t, "rewards")
 		ats := rapid.SampledFrom([]int64{0, 3, 1 << 40}).Draw(t, "ats")
 		seed := rapid.Uint64().Draw(t, "seed")
@@ -169,6 +174,9 @@ func TestRanksMatchModel(t *testing.T) {
 			reward := cairn.Micro(rnd.Int64N(int64(rewards) + 1))
 			at := cairn.Instant(rnd.Int64N(ats + 1))
 			pl := place{uint64(rnd.IntN(2)), uint64(i), uint16(rnd.IntN(3)), uint16(rnd.IntN(2))}
+			if i == asked && r.loose() {
+				r.order()
+			}
 			r.add(p, reward, at, pl)
 			m.add(p, reward, at, pl)
 		}
@@ -209,6 +217,41 @@ func TestRanksMatchModel(t *testing.T) {
 			t.Fatal("a player without a claim has a rank")
 		}
 	})
+}
+
+// A board keeps each player in one slot, whatever becomes of it: what a cut
+// copies before and after are the same players.
+func TestSlotsStay(t *testing.T) {
+	for _, dense := range []bool{false, true} {
+		r := newRanks(dense)
+		slots := map[uint32]uint32{}
+		hold := func(when string) {
+			t.Helper()
+			for player, want := range slots {
+				if got, ok := r.find(player); !ok || got != want || r.slot(got).player != player {
+					t.Fatalf("%s: player %d is in slot %d (%v), want %d", when, player, got, ok, want)
+				}
+			}
+		}
+		for i := range uint32(2 * fewMax) {
+			player := i*7919%1000 + 5
+			r.add(player, 1, cairn.Instant(i), place{seq: uint64(i)})
+			slots[player], _ = r.find(player)
+			hold(fmt.Sprintf("dense %v, after %d players", dense, i+1))
+		}
+		if !dense && !r.loose() {
+			t.Error("a board that nobody asked for is in order")
+		}
+		r.order()
+		hold("in order")
+		for i := range uint32(looseMax) {
+			r.add(2000+i, 1, cairn.Instant(1000+i), place{seq: uint64(1000 + i)})
+		}
+		hold("with many more")
+		if err := r.check(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // Crowds move: into the gaps higher up, so that what they leave runs empty, or,
