@@ -3,7 +3,7 @@
 # on Debian or Ubuntu lacks; elsewhere it says what is missing and how to get
 # it. It may be run again and again, and is quick when all is there.
 #
-#   scripts/setup.sh [go] [race] [browser] [node] [postgres] [redis] [rabbitmq] [words]
+#   scripts/setup.sh [go] [race] [browser] [node] [postgres] [redis] [prometheus] [rabbitmq] [words]
 #
 #   go       Go as go.mod asks for
 #   race     a C compiler, which the race detector's linking needs
@@ -11,6 +11,7 @@
 #   node     Node and npm, to build the page's bundle
 #   postgres PostgreSQL's server, which the tests of the ledger start and stop
 #   redis    Redis' server and redis-cli, which the tests of the logs start and stop
+#   prometheus Prometheus and promtool, which the tests of dashboards and alerts start and stop
 #   rabbitmq RabbitMQ's server, which make bench-broadcast starts, measures and stops
 #   words    the word lists that the cipher's words are chosen from
 set -euo pipefail
@@ -80,6 +81,11 @@ need_redis() {
 		want redis-server redis-tools -- "Redis 7.0 or newer, for the tests of the logs (Debian: apt-get install redis-server redis-tools)"
 }
 
+need_prometheus() {
+	{ have prometheus && have promtool; } ||
+		want prometheus -- "Prometheus and promtool 2.42 or newer, for the tests of dashboards and alerts (Debian: apt-get install prometheus)"
+}
+
 need_rabbitmq() {
 	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || have rabbitmq-server ||
 		want rabbitmq-server -- "RabbitMQ's server, for make bench-broadcast (Debian: apt-get install rabbitmq-server)"
@@ -99,9 +105,9 @@ apt_update() {
 
 for what in "${@:-go}"; do
 	case $what in
-	go | race | browser | node | postgres | redis | rabbitmq | words) "need_$what" ;;
+	go | race | browser | node | postgres | redis | prometheus | rabbitmq | words) "need_$what" ;;
 	*)
-		echo "setup: $what: want go, race, browser, node, postgres, redis, rabbitmq or words" >&2
+		echo "setup: $what: want go, race, browser, node, postgres, redis, prometheus, rabbitmq or words" >&2
 		exit 2
 		;;
 	esac
@@ -122,7 +128,7 @@ case " ${packages[*]} " in
 	;;
 esac
 case " ${packages[*]} " in
-*" redis-server "* | *" rabbitmq-server "*) # which would start as services, epmd too: Debian asks this file whether they may
+*" redis-server "* | *" prometheus "* | *" rabbitmq-server "*) # which would start as services, epmd too: Debian asks this file whether they may
 	if [ ! -e /usr/sbin/policy-rc.d ]; then
 		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
