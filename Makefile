@@ -21,7 +21,7 @@ PKG ?= ./...
 RACE ?= ./internal/... ./cmd/...
 FUZZTIME ?= 10s
 
-.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k cluster cluster-down chaos fuzz web web-check generate setup clean
+.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k cluster cluster-down dashboards chaos fuzz web web-check generate setup clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,7 +33,7 @@ build: ## builds bin/cairn
 	CGO_ENABLED=0 go build -trimpath -o bin/cairn ./cmd/cairn
 
 setup: ## installs what the checks need, as root on Debian; says what is missing elsewhere
-	@scripts/setup.sh go race browser node postgres redis
+	@scripts/setup.sh go race browser node postgres redis prometheus
 
 test: setup vet lint web-check test-go race ## all checks: what must pass before a commit lands
 
@@ -94,6 +94,10 @@ bench-broadcast-full: ## the same with 10,000 and 19,000 in one process, and how
 bench-300k: ## 300,000 connections on this machine: latency, surge, stalled readers, a cut; ARGS="-connections 20000"
 	@scripts/setup.sh go redis
 	cd bench/broadcast && go run . huge $(ARGS)
+
+dashboards: ## draws each Grafana panel from what Prometheus answers of a fleet under load, into docs/dashboards; ARGS="-for 30s"
+	@scripts/setup.sh go postgres redis prometheus
+	go run ./bench/dashboards $(ARGS)
 
 chaos: ## breaks a whole fleet under load, five times in each way, into bench/out/chaos.json; ARGS="-rounds 1"
 	@scripts/setup.sh go postgres redis
