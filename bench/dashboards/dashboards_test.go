@@ -100,11 +100,12 @@ func TestAnswered(t *testing.T) {
 			t.Errorf("%s: %s: %v", a.what, a.expr, err)
 		}
 	}
-	drawn(t, ctx, w)
+	drawn(ctx, t, w)
 }
 
 // drawn draws one panel, and wants a picture.
-func drawn(t *testing.T, ctx context.Context, w *world) {
+func drawn(ctx context.Context, t *testing.T, w *world) {
+	t.Helper()
 	all, err := dashboards()
 	must(t, err)
 	dir := t.TempDir()
