@@ -60,6 +60,7 @@ type flags struct {
 	out, dir, only string
 	rounds         int
 	contenders     string
+	profiles       string
 	workloads      string
 	callers, size  int
 	shards         int
@@ -82,6 +83,7 @@ func parse(name string, args []string) (*flags, error) {
 		f.StringVar(&c.contenders, "contenders", "", "engine: some of them, with commas between; empty means all of the form")
 		f.StringVar(&c.workloads, "workloads", "", "engine: some of uniform, zipf, hot; empty means all")
 		f.BoolVar(&c.sweep, "sweep", name == "full", "engine: first find what suits each contender")
+		f.StringVar(&c.profiles, "profiles", "", "engine: a folder that gets a CPU profile of each run flat out; empty means none")
 		f.IntVar(&c.shards, "shards", 0, "engine: shards of ours; 0 means 4")
 		f.IntVar(&c.callers, "callers", 0, "engine: callers that put attempts at once; 0 means what suits each contender")
 		f.IntVar(&c.size, "batch", 0, "engine: attempts that each of them puts at once; 0 means what suits each contender")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/veltrix/cairn/bench/claims/endtoend"
 	"github.com/veltrix/cairn/bench/claims/engine"
 	"github.com/veltrix/cairn/bench/claims/scaling"
 	"github.com/veltrix/cairn/bench/claims/standings"
@@ -30,6 +31,7 @@ type part struct {
 
 var parts = []part{
 	{"engine", "In process", runEngine, reads[*engine.Report]},
+	{"endtoend", "End to end", runEndToEnd, reads[*endtoend.Report]},
 	{"standings", "Leaderboard", runStandings, reads[*standings.Report]},
 	{"scaling", "Scaling", runScaling, reads[*scaling.Report]},
 }
@@ -56,7 +58,7 @@ func runEngine(ctx context.Context, full bool, c *flags) (finding, error) {
 	if full {
 		o = engine.Full()
 	}
-	o.Say, o.Dir = say, c.dir
+	o.Say, o.Dir, o.Profiles = say, c.dir, c.profiles
 	o.Shards, o.Callers, o.Size, o.Sweep = c.shards, c.callers, c.size, c.sweep
 	if c.rounds > 0 {
 		o.Rounds = c.rounds
@@ -68,6 +70,18 @@ func runEngine(ctx context.Context, full bool, c *flags) (finding, error) {
 		o.Workloads = some
 	}
 	return engine.Run(ctx, o)
+}
+
+func runEndToEnd(ctx context.Context, full bool, c *flags) (finding, error) {
+	o := endtoend.Short()
+	if full {
+		o = endtoend.Full()
+	}
+	o.Say, o.Dir = say, c.dir
+	if c.rounds > 0 {
+		o.Rounds = c.rounds
+	}
+	return endtoend.Run(ctx, o)
 }
 
 func runStandings(ctx context.Context, full bool, c *flags) (finding, error) {

@@ -99,7 +99,7 @@ func command(full bool, args []string) string {
 	var said []string
 	for i := 0; i < len(args); i++ {
 		switch name, _, whole := strings.Cut(strings.TrimLeft(args[i], "-"), "="); name {
-		case "out", "dir":
+		case "out", "dir", "profiles":
 			if !whole {
 				i++
 			}

@@ -8,8 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"time"
 
@@ -32,6 +35,8 @@ type Options struct {
 	Sweep         bool // first find with how many attempts in flight each contender is fastest
 	Shards        int  // of ours; 0 means 4
 	Callers, Size int  // in place of what is known to suit each contender; 0 means that
+
+	Profiles string // a folder that gets a CPU profile of each run flat out; "" means none
 
 	Dir string                           // for what is on disk; "" means the system's for temporary files
 	Say func(format string, args ...any) // progress; nil means that nobody hears it
@@ -123,7 +128,7 @@ func (b *bench) run(ctx context.Context, o *Options) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		first, err := b.measure(ctx, o, Lua, w, 0)
+		first, err := b.measure(ctx, o, Lua, w, 0, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -131,11 +136,10 @@ func (b *bench) run(ctx context.Context, o *Options) (*Report, error) {
 		o.Say("%s: lua takes %.0f attempts/s; equal load is half of it", name, first.Flat.PerSecond)
 		for round := range o.Rounds {
 			for i := range o.Contenders {
-				x, err := b.measure(ctx, o, o.Contenders[(i+round)%len(o.Contenders)], w, r.Equal[name])
+				x, err := b.measure(ctx, o, o.Contenders[(i+round)%len(o.Contenders)], w, r.Equal[name], round+1)
 				if err != nil {
 					return nil, err
 				}
-				x.Round = round + 1
 				r.Results = append(r.Results, x)
 				o.Say("%s", x)
 			}
@@ -162,12 +166,12 @@ func (o *Options) attempts() int {
 
 // measure has a contender take a workload: first flat out, then at a given load,
 // if it is above 0.
-func (b *bench) measure(ctx context.Context, o *Options, name string, w *workload, load float64) (x *Result, err error) {
+func (b *bench) measure(ctx context.Context, o *Options, name string, w *workload, load float64, round int) (x *Result, err error) {
 	c, err := contenderOf(name)
 	if err != nil {
 		return nil, err
 	}
-	x = &Result{Name: name, Workload: w.name, Callers: c.callers, Size: c.size}
+	x = &Result{Name: name, Workload: w.name, Round: round, Callers: c.callers, Size: c.size}
 	if t, ok := b.tuned[name]; ok {
 		x.Callers, x.Size = t.Callers, t.Size
 	}
@@ -190,13 +194,18 @@ func (b *bench) measure(ctx context.Context, o *Options, name string, w *workloa
 	}()
 	runtime.GC() // of what was before
 	r := &run{system: system, scene: s, marks: make([]mark, total)}
-	if x.Flat, err = r.flatOut(ctx, x.Callers, x.Size, flat, o.Warm, o.Measure); err != nil {
+	stop, err := o.profile(fmt.Sprintf("%s-%s-%d.pprof", w.name, name, round))
+	if err != nil {
 		return nil, err
 	}
+	x.Flat, err = r.flatOut(ctx, x.Callers, x.Size, flat, o.Warm, o.Measure)
+	if err = errors.Join(err, stop()); err != nil {
+		return nil, err
+	}
+	if x.Own = x.Flat.PerSecond < load*1.1; x.Own {
+		load = x.Flat.PerSecond / 2
+	}
 	if load > 0 {
-		if x.Own = x.Flat.PerSecond < load*1.1; x.Own {
-			load = x.Flat.PerSecond / 2
-		}
 		if x.Load, err = r.offer(ctx, load, arrivalsMax, o.Warm, o.Load); err != nil {
 			return nil, err
 		}
@@ -209,6 +218,25 @@ func (b *bench) measure(ctx context.Context, o *Options, name string, w *workloa
 		x.Stats = &stats
 	}
 	return x, nil
+}
+
+// profile begins a CPU profile of this process, if any are wanted, and returns
+// what ends it.
+func (o *Options) profile(name string) (stop func() error, err error) {
+	if o.Profiles == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(filepath.Join(o.Profiles, name))
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // arrivalsMax is how many arrivals may be in flight at equal load.

@@ -69,7 +69,7 @@ func (r *run) flatOut(ctx context.Context, callers, size, before int, warm, meas
 		wg.Go(func() {
 			back := make(chan struct{}, 1)
 			b := newBatch(r.scene, r.marks, size, func(*batch) { back <- struct{}{} })
-			for !stop.Load() {
+			for again := true; again; again = !stop.Load() { // each puts one at least
 				b.first = int(next.Add(int64(size))) - size
 				if b.n = min(size, before-b.first); b.n <= 0 {
 					return

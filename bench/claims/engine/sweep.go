@@ -37,7 +37,7 @@ func (b *bench) sweep(ctx context.Context, o *Options) ([]Tried, error) {
 			for _, size := range sweepSizes {
 				one := *o
 				one.Callers, one.Size = callers, size
-				x, err := b.measure(ctx, &one, name, w, 0)
+				x, err := b.measure(ctx, &one, name, w, 0, 0)
 				if err != nil {
 					return nil, err
 				}
