@@ -36,7 +36,7 @@ func TestShardsSpread(t *testing.T) {
 func TestTags(t *testing.T) {
 	for log, want := range map[eventlog.Name]string{
 		"maps": "maps", "control": "control", "standings": "standings",
-		"s": "s", "s0": "s0", "s000": "s000", "s-1": "s-1", "s01x": "s01x",
+		"s": "s", "s0": "s0", "s000": "s000", "s-1": "s-1", "s+12": "s+12", "s012": "s012", "s01x": "s01x",
 		"s00": "s00.1706", "s01": "s01.361", "s02": "s02.1291", "s03": "s03.227", "s07": "s07.954", "s63": "s63.252", "s383": "s383.472",
 	} {
 		if got := tagOf(log); got != want {
