@@ -69,7 +69,7 @@ func (b *bench) recovery(ctx context.Context, r *Report, backend string, claims 
 		err := w.Start(ctx)
 		m.Open, m.Replay = opened.Sub(begun).Seconds(), time.Since(opened).Seconds()
 		if err == nil {
-			err = b.recovered(ctx, w, s, claims)
+			err = recovered(ctx, w, s, claims)
 		}
 		if err := errors.Join(err, w.Close()); err != nil {
 			return err
@@ -107,7 +107,7 @@ func fill(ctx context.Context, w *world.World, s *scene, n, each int) error {
 }
 
 // recovered checks that the service knows the last claim.
-func (b *bench) recovered(ctx context.Context, w *world.World, s *scene, claims int) error {
+func recovered(ctx context.Context, w *world.World, s *scene, claims int) error {
 	var a cairn.Attempt
 	s.attempt(claims-1, &a)
 	v, err := w.Service.Lookup(ctx, a.TileRef, a.Player)

@@ -78,9 +78,12 @@ func (o *observer) has(of map[int]eventlog.Offset) bool {
 	return found == len(of)
 }
 
-// newest returns the highest places that were won, by hunt and shard.
-func newest(wins []win) map[int]map[int]eventlog.Offset {
-	of := map[int]map[int]eventlog.Offset{}
+// places are how far claims went, by hunt and shard.
+type places map[int]map[int]eventlog.Offset
+
+// newest returns the highest places that were won.
+func newest(wins []win) places {
+	of := places{}
 	for i := range wins {
 		w := &wins[i]
 		m := of[w.hunt]

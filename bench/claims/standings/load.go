@@ -5,6 +5,7 @@ package standings
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,12 +76,18 @@ func (c clock) now() int64 { return time.Since(c.start).Nanoseconds() }
 // A shift is one load that was put on a system.
 type shift struct {
 	wins    []win
-	seconds float64
+	seconds float64 // it took, the warm-up aside
 }
 
-// pace sends attempts at a rate for a time: every millisecond those that are
-// due, as one batch. Receipt is when they were due, so that a stall can't hide.
-func pace(ctx context.Context, s system, f field, c clock, rate float64, d time.Duration) (*shift, error) {
+// after returns the wins that were received at a moment or later.
+func after(wins []win, from int64) []win {
+	return slices.DeleteFunc(slices.Clone(wins), func(w win) bool { return w.receipt < from })
+}
+
+// pace sends attempts at a rate for a time, after a warm-up: every millisecond
+// those that are due, as one batch. Receipt is when they were due, so that a
+// stall can't hide. last is told the newest wins, those of the warm-up too.
+func pace(ctx context.Context, s system, f field, c clock, rate float64, warm, d time.Duration) (_ *shift, last places, err error) {
 	const callers = 256
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -117,7 +124,7 @@ func pace(ctx context.Context, s system, f field, c clock, rate float64, d time.
 	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	total := min(int(rate*d.Seconds()), f.size())
+	total := min(int(rate*(warm+d).Seconds()), f.size())
 	for sent := 0; sent < total && ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
@@ -129,18 +136,18 @@ func pace(ctx context.Context, s system, f field, c clock, rate float64, d time.
 			}
 		}
 	}
-	seconds := float64(c.now()-began) / 1e9
+	seconds := float64(c.now()-began)/1e9 - warm.Seconds()
 	close(batches)
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &shift{all, seconds}, nil
+	return &shift{after(all, began+warm.Nanoseconds()), seconds}, newest(all), nil
 }
 
 // saturate has callers send batch after batch until the time is over or the
 // tiles are.
-func saturate(ctx context.Context, s system, f field, c clock, callers, batch int, d time.Duration) (*shift, error) {
+func saturate(ctx context.Context, s system, f field, c clock, callers, batch int, d time.Duration) (*shift, places, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var mu sync.Mutex
@@ -179,9 +186,9 @@ func saturate(ctx context.Context, s system, f field, c clock, callers, batch in
 	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &shift{all, float64(c.now()-began) / 1e9}, nil
+	return &shift{all, float64(c.now()-began) / 1e9}, newest(all), nil
 }
 
 // latency returns how long claims took.

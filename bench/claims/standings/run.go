@@ -36,7 +36,8 @@ type Options struct {
 	Shards         int // of ours
 
 	Rate       float64       // won claims a second, paced
-	Paced      time.Duration // how long
+	Warm       time.Duration // of that what does not count, at first
+	Paced      time.Duration // how long it does
 	Saturated  time.Duration // how long without a pace, or until the tiles are won
 	Callers    int           // without a pace
 	Batch      int           // attempts that each of them has at once
@@ -64,7 +65,7 @@ func Systems() []string { return []string{OursRedis, OursFilelog, ZSET, View} }
 func Short() Options {
 	o := Full()
 	o.Systems = []string{OursRedis, ZSET, View}
-	o.Rounds, o.Paced, o.Saturated = 3, 2*time.Second, time.Second
+	o.Rounds, o.Paced, o.Saturated = 3, 1500*time.Millisecond, 700*time.Millisecond
 	o.WinsMax, o.WinsMaxLua, o.WinsMaxPG = 600_000, 200_000, 30_000
 	return o
 }
@@ -73,7 +74,7 @@ func Short() Options {
 func Full() Options {
 	return Options{
 		Systems: Systems(), Rounds: 5, Hunts: 8, Players: 10_000, Tiles: 2500, Clients: 4, Shards: 24,
-		Rate: 20_000, Paced: 10 * time.Second, Saturated: 3 * time.Second, Callers: 16, Batch: 64, BatchPG: 4,
+		Rate: 20_000, Warm: 500 * time.Millisecond, Paced: 10 * time.Second, Saturated: 3 * time.Second, Callers: 16, Batch: 64, BatchPG: 4,
 		WinsMax: 1_600_000, WinsMaxLua: 600_000, WinsMaxPG: 60_000,
 	}
 }
@@ -147,7 +148,7 @@ func (b *bench) measure(ctx context.Context, name, load string, board bool) (_ *
 	wins, batch := o.WinsMax, o.Batch
 	switch {
 	case load == Paced:
-		wins = int(o.Rate * o.Paced.Seconds())
+		wins = int(o.Rate * (o.Warm + o.Paced).Seconds())
 	case name == ZSET:
 		wins = o.WinsMaxLua
 	case name == View:
@@ -167,10 +168,11 @@ func (b *bench) measure(ctx context.Context, name, load string, board bool) (_ *
 	defer func() { err = errors.Join(err, s.close(), stop()) }()
 	runtime.GC()
 	var done *shift
+	var last places
 	if load == Paced {
-		done, err = pace(ctx, s, f, c, o.Rate, o.Paced)
+		done, last, err = pace(ctx, s, f, c, o.Rate, o.Warm, o.Paced)
 	} else {
-		done, err = saturate(ctx, s, f, c, o.Callers, batch, o.Saturated)
+		done, last, err = saturate(ctx, s, f, c, o.Callers, batch, o.Saturated)
 	}
 	if err != nil {
 		return nil, err
@@ -179,14 +181,13 @@ func (b *bench) measure(ctx context.Context, name, load string, board bool) (_ *
 	if !board {
 		return m, nil
 	}
-	return m, m.observe(ctx, s, done)
+	return m, m.observe(ctx, s, done, last)
 }
 
-// observe waits until every observer has seen all that was won, and notes how
-// late each claim was.
-func (m *Measured) observe(ctx context.Context, s system, done *shift) (err error) {
+// observe waits until every observer has seen all that was won, up to last, and
+// notes how late each claim was.
+func (m *Measured) observe(ctx context.Context, s system, done *shift, last places) (err error) {
 	published, watching := s.observers()
-	last := newest(done.wins)
 	err = wait(ctx, "all boards to have all claims", func() bool {
 		return !slices.ContainsFunc(slices.Concat(published, watching), func(o *observer) bool { return !o.has(last[o.hunt]) })
 	})

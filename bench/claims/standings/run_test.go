@@ -19,7 +19,7 @@ func TestRun(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	o := Options{
 		Systems: []string{OursFilelog}, Rounds: 1, Hunts: 2, Players: 20, Tiles: 100, Clients: 2, Shards: 3,
-		Rate: 1000, Paced: 200 * time.Millisecond, Saturated: time.Minute, Callers: 4, Batch: 8, WinsMax: 400, Dir: t.TempDir(),
+		Rate: 1000, Warm: 50 * time.Millisecond, Paced: 200 * time.Millisecond, Saturated: time.Minute, Callers: 4, Batch: 8, WinsMax: 400, Dir: t.TempDir(),
 	}
 	r, err := Run(t.Context(), o)
 	if err != nil {
@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 		for _, board := range []bool{false, true} {
 			ms := r.of(OursFilelog, load, board)
 			if len(ms) != 1 || int64(ms[0].Claims) != want || ms[0].Latency.N != want {
-				t.Errorf("%s, boards %v: got %v, want one run of %d claims", load, board, ms, want)
+				t.Errorf("%s, boards %v: got %v, want one run of %d claims, without those of the warm-up", load, board, ms, want)
 				continue
 			}
 			if !board {
