@@ -244,7 +244,7 @@ func TestRunbook(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(root(), "docs", "runbook.md"))
 	must(t, err)
 	entries := map[string]string{}
-	for _, e := range strings.Split(string(b), "\n## ")[1:] {
+	for _, e := range strings.Split(string(b), "\n### ")[1:] {
 		name, text, _ := strings.Cut(e, "\n")
 		entries[name] = text
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // linesMax is how many lines a picture has at most: the largest.
-const linesMax = 10
+const linesMax = 6
 
 // lines returns what the queries of a panel answered, over seconds since begin.
 func (w *world) lines(ctx context.Context, p panel, begin, end time.Time, step, window time.Duration) ([]chart.Line, error) {

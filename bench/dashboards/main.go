@@ -16,11 +16,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -91,7 +93,7 @@ func (o options) picture(ctx context.Context, w *world) error {
 		return err
 	}
 	dir := filepath.Join(o.docs, "dashboards")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := fresh(dir); err != nil {
 		return err
 	}
 	var page strings.Builder
@@ -100,28 +102,65 @@ func (o options) picture(ctx context.Context, w *world) error {
 	now := time.Now()
 	for _, d := range all {
 		fmt.Fprintf(&page, "\n### %s\n\n[ops/grafana/%s.json](../ops/grafana/%[2]s.json)\n\n", strings.TrimPrefix(d.Title, "Cairn: "), d.File)
-		for _, p := range d.Panels {
-			lines, err := w.lines(ctx, p, w.began, now, every, 5*every)
-			if err != nil {
-				return fmt.Errorf("%s: %s: %w", d.File, p.Title, err)
-			}
-			if len(lines) == 0 {
-				why := silent[d.File+": "+p.Title]
-				if why == "" {
-					return fmt.Errorf("%s: %s: no data", d.File, p.Title)
-				}
-				fmt.Fprintf(&page, "*%s*: nothing to draw: %s.\n\n", p.Title, why)
-				continue
-			}
-			name := d.File + "-" + slug(p.Title) + ".png"
-			if err := draw(filepath.Join(dir, name), p, lines, origin.Commit()); err != nil {
-				return err
-			}
-			fmt.Fprintf(&page, "![%s](dashboards/%s)\n", p.Title, name)
+		drawn, quiet, err := o.board(ctx, w, d, now)
+		if err != nil {
+			return err
+		}
+		table(&page, drawn)
+		for _, q := range quiet {
+			fmt.Fprintf(&page, "\n%s\n", q)
 		}
 	}
 	fmt.Fprintf(os.Stderr, "drawn into %s\n", dir)
 	return report.Splice(filepath.Join(o.docs, "monitoring.md"), "dashboards", page.String())
+}
+
+// fresh makes a folder without pictures: a panel that is gone leaves none.
+func fresh(dir string) error {
+	old, err := filepath.Glob(filepath.Join(dir, "*.png"))
+	if err != nil {
+		return err
+	}
+	for _, f := range old {
+		if err := os.Remove(f); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(dir, 0o755)
+}
+
+// board draws the panels of a dashboard. It returns them as links, and sentences
+// about those that have nothing to draw.
+func (o options) board(ctx context.Context, w *world, d dashboard, now time.Time) (drawn, quiet []string, err error) {
+	for _, p := range d.Panels {
+		lines, err := w.lines(ctx, p, w.began, now, every, 5*every)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %s: %w", d.File, p.Title, err)
+		}
+		if len(lines) == 0 {
+			why := silent[d.File+": "+p.Title]
+			if why == "" {
+				return nil, nil, fmt.Errorf("%s: %s: no data", d.File, p.Title)
+			}
+			quiet = append(quiet, fmt.Sprintf("*%s* has nothing to draw: %s.", p.Title, why))
+			continue
+		}
+		name := d.File + "-" + slug(p.Title) + ".png"
+		if err := draw(filepath.Join(o.docs, "dashboards", name), p, lines, origin.Commit()); err != nil {
+			return nil, nil, err
+		}
+		drawn = append(drawn, fmt.Sprintf("![%s](dashboards/%s)", p.Title, name))
+	}
+	return drawn, quiet, nil
+}
+
+// table writes cells in rows of three, as Grafana has panels.
+func table(w io.Writer, cells []string) {
+	const across = 3
+	report.Table(w, make([]string, across)...)
+	for row := range slices.Chunk(cells, across) {
+		report.Row(w, append(row[:len(row):len(row)], make([]string, across-len(row))...)...)
+	}
 }
 
 // slug makes a file's name of a title.

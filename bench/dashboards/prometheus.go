@@ -25,8 +25,9 @@ type prometheus struct {
 	url string
 }
 
-// A target is what is scraped, under the name of a job.
-type target struct{ job, addr string }
+// A target is what is scraped, under the name of a job and, as instance, its
+// own.
+type target struct{ job, name, addr string }
 
 // config is the server's configuration: as ops/prometheus/prometheus.yml, but
 // for quick answers and fixed targets.
@@ -44,10 +45,10 @@ func config(targets []target, every time.Duration) (string, error) {
 		if jobs[t.job] == nil {
 			order = append(order, t.job)
 		}
-		jobs[t.job] = append(jobs[t.job], strconv.Quote(t.addr))
+		jobs[t.job] = append(jobs[t.job], fmt.Sprintf("{targets: [%q], labels: {instance: %s}}", t.addr, t.name))
 	}
 	for _, job := range order {
-		fmt.Fprintf(&b, "  - {job_name: %s, static_configs: [{targets: [%s]}]}\n", job, strings.Join(jobs[job], ", "))
+		fmt.Fprintf(&b, "  - {job_name: %s, static_configs: [%s]}\n", job, strings.Join(jobs[job], ", "))
 	}
 	return b.String(), nil
 }

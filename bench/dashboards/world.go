@@ -57,9 +57,9 @@ func build(ctx context.Context, l *lab.Lab, s scale) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	targets := []target{{"cairn-up", admin}}
+	targets := []target{{"cairn-up", "up", admin}}
 	for _, r := range w.fleet.Roles("") {
-		targets = append(targets, target{"cairn-" + r.Role, r.Admin})
+		targets = append(targets, target{"cairn-" + r.Role, r.Name, r.Admin})
 	}
 	w.began = time.Now()
 	w.prom, err = startPrometheus(ctx, l, targets, s.every)
