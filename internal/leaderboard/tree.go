@@ -236,15 +236,6 @@ func (r *tree) rank(player uint32) int {
 	return int(rank)
 }
 
-// get returns a player as it stands.
-func (r *tree) get(player uint32) (ranked, bool) {
-	slot, ok := r.slotFor(player)
-	if !ok {
-		return ranked{}, false
-	}
-	return r.slot(slot), true
-}
-
 // slot returns the player of a slot as it stands.
 func (r *tree) slot(slot uint32) ranked {
 	s := r.standings.at(slot)
