@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
@@ -95,6 +96,11 @@ func huge(ctx context.Context, args []string) error {
 	}
 	if p.servers == 0 {
 		p.servers = max(16, (p.connections+p.surge+perProcess-1)/perProcess)
+	}
+	if os.Getenv("GOMAXPROCS") == "" { // or each process takes itself for alone: docs/broadcast.md
+		if err := os.Setenv("GOMAXPROCS", fmt.Sprint(max(1, runtime.NumCPU()/p.servers))); err != nil {
+			return err
+		}
 	}
 	r := &hugeRecord{Machine: origin.Machine(), Commit: origin.Commit(), Command: command("bench-300k", args), Began: time.Now().UTC().Truncate(time.Second), Servers: p.servers}
 	err := c.withKit(ctx, func(k *system.Kit) error {
