@@ -7,7 +7,7 @@ import (
 
 // While deliveries are under way, paceShare newcomers are let in for each round
 // of them, which is turnsAtOnce deliveries at most: a newcomer costs about as
-// much as six, so that a crowd takes a sixth of a loop from those who are
+// much as nine, so that a crowd takes a fifth of a loop from those who are
 // connected. What was not made use of is saved up to paceMost, since a loop on
 // the only processor is interrupted seldom. Whatever happens, one is let in
 // after paceWait.
