@@ -124,7 +124,7 @@ func (b *bench) run(ctx context.Context, o *Options) (*Report, error) {
 		r.Tried = tried
 	}
 	for _, name := range o.Workloads {
-		w, err := newWorkload(name, o.attempts())
+		w, err := newWorkload(name, o.attempts(name))
 		if err != nil {
 			return nil, err
 		}
@@ -158,10 +158,14 @@ func (b *bench) run(ctx context.Context, o *Options) (*Report, error) {
 	return r, nil
 }
 
-// attempts returns how long lists of attempts are: those that are fastest may
-// come to their end, and are then measured until there.
-func (o *Options) attempts() int {
-	return int(4e6 * (o.Warm + o.Measure).Seconds())
+// attempts returns how long the list of a workload is: those that are fastest
+// may come to its end, and are then measured until there.
+func (o *Options) attempts(workload string) int {
+	perSecond := 5e6
+	if workload == Hot { // which is about few tiles
+		perSecond = 2e7
+	}
+	return int(perSecond * (o.Warm + o.Measure).Seconds())
 }
 
 // measure has a contender take a workload: first flat out, then at a given load,
@@ -246,7 +250,10 @@ const arrivalsMax = 256
 // many there are with those at equal load.
 func (c *contender) attempts(o *Options, w *workload, load float64) (flat, total int) {
 	atLoad := int(1.2*min(load, c.most)*(o.Warm+o.Load).Seconds()) + 1000
-	flat = min(int(c.most*(o.Warm+o.Measure).Seconds()), len(w.ops)-atLoad)
+	flat = len(w.ops) - atLoad
+	if w.name != Hot { // which is about one map, however long it is
+		flat = min(flat, int(c.most*(o.Warm+o.Measure).Seconds()))
+	}
 	return flat, flat + atLoad
 }
 

@@ -26,7 +26,7 @@ var (
 // sweep returns what each contender does with different numbers of attempts in
 // flight, and drives it from then on with those that it is fastest with.
 func (b *bench) sweep(ctx context.Context, o *Options) ([]Tried, error) {
-	w, err := newWorkload(Uniform, o.attempts())
+	w, err := newWorkload(Uniform, o.attempts(Uniform))
 	if err != nil {
 		return nil, err
 	}
