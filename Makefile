@@ -21,7 +21,7 @@ PKG ?= ./...
 RACE ?= ./internal/... ./cmd/...
 FUZZTIME ?= 10s
 
-.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k cluster cluster-down dashboards chaos fuzz web web-check generate setup clean
+.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k bench-plan bench-surge coefficients cluster cluster-down dashboards chaos fuzz web web-check generate setup clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -94,6 +94,17 @@ bench-broadcast-full: ## the same with 10,000 and 19,000 in one process, and how
 bench-300k: ## 300,000 connections on this machine: latency, surge, stalled readers, a cut; ARGS="-connections 20000"
 	@scripts/setup.sh go redis
 	cd bench/broadcast && go run . huge $(ARGS)
+
+bench-plan: ## measures a small fleet under five loads and compares with cairn plan, into bench/out/plan.json; 3 minutes
+	@scripts/setup.sh go postgres redis
+	go run ./bench/plan $(ARGS)
+
+bench-surge: ## 4,000 clients at once at a gateway, beside cairn simulate, into bench/out/surge.json
+	@scripts/setup.sh go postgres redis
+	go run ./bench/plan -surge $(ARGS)
+
+coefficients: ## puts what bench/out has measured into cairn plan, and into docs/capacity.md
+	go run ./bench/plan -refresh internal/capacity/coefficients.json
 
 dashboards: ## draws each Grafana panel from what Prometheus answers of a fleet under load, into docs/dashboards; ARGS="-for 30s"
 	@scripts/setup.sh go postgres redis prometheus

@@ -146,8 +146,10 @@ func pickFleet(record []byte, what string) (o capacity.Origin, err error) {
 }
 
 // solve returns what the loads of a record say about each coefficient, in the
-// units of coefficients.json. A role costs base + attempts·a + wins·w: three
-// loads, of which one has many wins, one few attempts and one many that lose.
+// units of coefficients.json. A role costs base + attempts·a + wins·w. Two loads
+// differ in nothing but their wins, so that w is found clean of all else that a
+// busy machine adds; a third has few of either.
+//
 // The load without players is not among them: a fleet that nobody plays with
 // wakes less often, so its base is lower than the one that counts.
 func solve(r *capacity.Record) (map[string]float64, error) {
@@ -155,42 +157,50 @@ func solve(r *capacity.Record) (map[string]float64, error) {
 	for i := range r.Runs {
 		runs[r.Runs[i].Name] = &r.Runs[i]
 	}
-	wins, crowd, few := runs[capacity.RunWins], runs[capacity.RunCrowd], runs[capacity.RunSockets]
-	if wins == nil || crowd == nil || few == nil {
-		return nil, fmt.Errorf("want the runs %s, %s and %s", capacity.RunWins, capacity.RunCrowd, capacity.RunSockets)
+	for _, name := range []string{capacity.RunCrowd, capacity.RunSockets, capacity.RunLosing, capacity.RunWinning} {
+		if runs[name] == nil {
+			return nil, fmt.Errorf("has no run %s; want one of each of %s's loads", name, "make bench-plan")
+		}
+	}
+	crowd, few, losing, winning := runs[capacity.RunCrowd], runs[capacity.RunSockets], runs[capacity.RunLosing], runs[capacity.RunWinning]
+	type figure = func(*capacity.Run) float64
+	slope := func(of figure) float64 {
+		return max(0, (of(winning)-of(losing))/(winning.Load.WinsPerS()-losing.Load.WinsPerS()))
 	}
 	// Of a role that sees only what was won.
-	follower := func(of func(*capacity.Run) float64) (base, win float64) {
-		w, f := wins.Load.WinsPerS(), few.Load.WinsPerS()
-		win = max(0, (of(wins)-of(few))/(w-f))
-		return max(0, of(few)-f*win), win
+	follower := func(of figure) (base, win float64) {
+		win = slope(of)
+		return max(0, of(losing)-losing.Load.WinsPerS()*win), win
 	}
-	// Of a role that sees every attempt, once its base is known.
-	decider := func(base float64, of func(*capacity.Run) float64) (attempt, win float64) {
-		a, b := of(wins)-base, of(crowd)-base
-		attempt = (b/crowd.Load.Attempts - crowd.Load.Wins*a/wins.Load.Attempts) / (1 - crowd.Load.Wins)
-		return attempt, max(0, a/wins.Load.Attempts-attempt)
+	// Of one that sees every attempt, once its base is known.
+	attempt := func(run *capacity.Run, base, win float64, of figure) float64 {
+		return max(0, (of(run)-base-run.Load.WinsPerS()*win)/run.Load.Attempts)
 	}
 	gatewayBase, gatewayFold := follower(func(r *capacity.Run) float64 { return r.IdleGateway })
-	both := func(r *capacity.Run) float64 { // that follow, whomever they serve
+	serving := func(r *capacity.Run) float64 { // beside what both gateways follow
 		return r.Usage.GatewayCores - float64(r.Processes.Gateways)*(gatewayBase+r.Load.WinsPerS()*gatewayFold)
 	}
-	gatewayAttempt, gatewayWon := decider(0, both)
-	claimsBase, _ := follower(func(r *capacity.Run) float64 { return r.Usage.ClaimsCores })
-	claimsAttempt, claimsWin := decider(claimsBase, func(r *capacity.Run) float64 { return r.Usage.ClaimsCores })
+	won := slope(serving)
+	frame, request := attempt(losing, 0, won, serving), attempt(crowd, 0, won, serving)
+	claims := func(r *capacity.Run) float64 { return r.Usage.ClaimsCores }
+	claimsWin := slope(claims)
+	more := losing.Load.Attempts - few.Load.Attempts
+	claimsAttempt := max(0, (claims(losing)-claims(few)-claimsWin*(losing.Load.WinsPerS()-few.Load.WinsPerS()))/more)
+	claimsBase := max(0, claims(few)-few.Load.Attempts*claimsAttempt-few.Load.WinsPerS()*claimsWin)
 	boardBase, boardWin := follower(func(r *capacity.Run) float64 { return r.Usage.LeaderboardCores })
 	rewardsBase, rewardsWin := follower(func(r *capacity.Run) float64 { return r.Usage.RewardsCores })
-	append_ := max(0, (wins.Usage.RedisCores-few.Usage.RedisCores)/(wins.Usage.Appends-few.Usage.Appends))
-	redisBase := max(0, few.Usage.RedisCores-append_*few.Usage.Appends)
-	generator := few.Usage.GeneratorCores
-	perSecond := float64(few.Load.Tiles) // at a tick of a second
-	sockets := both(few) - few.Load.Attempts*gatewayAttempt - few.Load.WinsPerS()*gatewayWon
+	redis := func(r *capacity.Run) float64 { return r.Usage.RedisCores }
+	perAppend := max(0, (redis(winning)-redis(losing))/(winning.Usage.Appends-losing.Usage.Appends))
+	redisBase := max(0, redis(losing)-perAppend*losing.Usage.Appends)
+	generator := losing.Usage.GeneratorCores
+	perSecond := float64(losing.Load.Tiles) // at a tick of a second
 	const µs = 1e6
 	return map[string]float64{
-		"gateway.idle": gatewayBase, "gateway.win": gatewayFold * µs, "gateway.attempt": gatewayAttempt * µs, "gateway.won": gatewayWon * µs,
-		"gateway.sockets": sockets, "claims.idle": claimsBase, "claims.attempt": claimsAttempt * µs, "claims.win": claimsWin * µs, "claims.standby": gatewayFold * µs,
+		"gateway.idle": gatewayBase, "gateway.win": gatewayFold * µs, "gateway.frame": frame * µs, "gateway.request": request * µs, "gateway.won": won * µs,
+		"claims.idle": claimsBase, "claims.attempt": claimsAttempt * µs, "claims.win": claimsWin * µs, "claims.standby": gatewayFold * µs,
 		"leaderboard.idle": boardBase, "leaderboard.win": boardWin * µs, "rewards.idle": rewardsBase, "rewards.win": rewardsWin * µs,
 		"generator.idle": generator / 2, "generator.tile": generator / 2 / perSecond * µs,
-		"redis.append": append_ * µs, "redis.process": redisBase / float64(few.Processes.Sum()),
+		"json.outcome": losing.Usage.DeliveredBytes / losing.Load.Attempts,
+		"redis.append": perAppend * µs, "redis.process": redisBase / float64(losing.Processes.Sum()),
 	}, nil
 }

@@ -23,7 +23,10 @@ func predicted(c *capacity.Coefficients) *capacity.Record {
 		l.Attempts, l.Connections, l.Shards, l.Tiles = p.rate, p.conns, shards, tiles
 		l.Regions, l.InView, l.Ack, l.Replicas = 1, 1, "primary", 0
 		if l.Wins = 0; p.rate > 0 {
-			l.Wins = 1 / float64(p.crowd)
+			l.Wins, l.Over = float64(p.tiles)/tiles*0.5, "socket"
+		}
+		if p.crowd > 0 && p.rate > 0 {
+			l.Wins, l.Over = 1/float64(p.crowd), "http"
 		}
 		rec.Runs = append(rec.Runs, capacity.Run{
 			Name: p.name, Seconds: 1, Load: l, Processes: fleet, Shards: shards,
@@ -45,10 +48,10 @@ func TestSolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]float64{
-		"gateway.idle": c.GatewayIdle, "gateway.win": 1e6 * c.GatewayWin, "gateway.attempt": 1e6 * c.GatewayAttempt, "gateway.won": 1e6 * c.GatewayWon,
+		"gateway.idle": c.GatewayIdle, "gateway.win": 1e6 * c.GatewayWin, "gateway.frame": 1e6 * c.GatewayFrame, "gateway.request": 1e6 * c.GatewayRequest, "gateway.won": 1e6 * c.GatewayWon,
 		"claims.idle": c.ClaimsIdle, "claims.attempt": 1e6 * c.ClaimsAttempt, "claims.win": 1e6 * c.ClaimsWin,
 		"leaderboard.idle": c.LeaderboardIdle, "leaderboard.win": 1e6 * c.LeaderboardWin, "rewards.idle": c.RewardsIdle, "rewards.win": 1e6 * c.RewardsWin,
-		"redis.append": 1e6 * c.RedisAppend, "redis.process": c.RedisProcess,
+		"redis.append": 1e6 * c.RedisAppend, "json.outcome": c.JSONOutcome, "redis.process": c.RedisProcess,
 	} {
 		if math.Abs(got[name]-want) > 0.02*want {
 			t.Errorf("%s: found %g, put in %g", name, got[name], want)
@@ -104,7 +107,7 @@ func TestRefresh(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "plan.json"), []byte(`{"runs":[]}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := refresh(file, dir); err == nil || !strings.Contains(err.Error(), "want the runs") {
+	if _, err := refresh(file, dir); err == nil || !strings.Contains(err.Error(), "has no run") {
 		t.Errorf("a record without runs: %v; want what it lacks", err)
 	}
 }

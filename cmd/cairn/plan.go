@@ -27,6 +27,7 @@ type planCmd struct {
 	Connections *int           `help:"WebSockets at once."`
 	Attempts    *float64       `help:"Attempts a second, all players together."`
 	Wins        *float64       `help:"Share of the attempts that win, 0 to 1."`
+	Over        *string        `help:"How attempts come: socket, a frame of a WebSocket each, or http, a request each."`
 	Hunts       *int           `help:"Hunts that are live at once."`
 	TilesPerMap *int           `help:"Tiles of a map."`
 	Lifetime    *time.Duration `help:"How long a map is open."`
@@ -127,6 +128,7 @@ func (c planCmd) load() (*capacity.Load, error) {
 	set(&l.Connections, c.Connections)
 	set(&l.Attempts, c.Attempts)
 	set(&l.Wins, c.Wins)
+	set(&l.Over, c.Over)
 	set(&l.Hunts, c.Hunts)
 	set(&l.Tiles, c.TilesPerMap)
 	set(&l.Lifetime, (*cairn.Duration)(c.Lifetime))

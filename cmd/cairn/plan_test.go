@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,7 +107,7 @@ func TestSimulate(t *testing.T) {
 	if code != exitDone {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
-	for _, want := range []string{"== original", "== cairn by cpu", "== cairn by lag", "out of SLO", "connections refused"} {
+	for _, want := range []string{"== original", "== unbound, cpu", "== unbound, lag", "== cairn", "out of SLO", "connections refused"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the tables lack %q:\n%s", want, out)
 		}
@@ -136,6 +137,7 @@ func TestPlanUsage(t *testing.T) {
 		{[]string{"plan", "--connections=-1"}, []string{"connections", "-1", "0 to"}},
 		{[]string{"plan", "--wins", "2"}, []string{"wins", "0 to 1"}},
 		{[]string{"plan", "--wins", "0.9"}, []string{"wins", "tiles", "want at most 0.2"}},
+		{[]string{"plan", "--over", "carrier"}, []string{"attempts_over", "socket or http"}},
 		{[]string{"plan", "--codec", "xml"}, []string{"codec", "json or proto"}},
 		{[]string{"plan", "--ack", "none"}, []string{"ack", "primary"}},
 		{[]string{"plan", "--replicas", "0"}, []string{"replicas", "1 or more"}},
@@ -165,6 +167,70 @@ func TestPlanUsage(t *testing.T) {
 			if !strings.Contains(stderr, w) {
 				t.Errorf("cairn %v: said %q, want it to name %q", c.args, stderr, w)
 			}
+		}
+	}
+}
+
+// TestCapacityDoc runs every command of docs/capacity.md, one after the other in
+// one folder, with the CSV that stands there.
+func TestCapacityDoc(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/capacity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	var csv strings.Builder
+	var commands []string
+	for line := range strings.Lines(string(doc)) {
+		switch text := strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "      ") && strings.Count(text, ",") == 2:
+			csv.WriteString(text + "\n")
+		case strings.HasPrefix(line, "    cairn "):
+			text, _, _ = strings.Cut(text, "#")
+			commands = append(commands, strings.TrimSpace(text))
+		}
+	}
+	if err := os.WriteFile("day.csv", []byte(csv.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if len(commands) < 8 {
+		t.Errorf("%d commands; want those of the document", len(commands))
+	}
+	for _, c := range commands {
+		c, into, _ := strings.Cut(c, " >")
+		code, out, stderr := cairnCmd(t, strings.Fields(c)[1:]...)
+		if code != exitDone || out == "" {
+			t.Errorf("%s: exit code %d, %d bytes: %s", c, code, len(out), stderr)
+		}
+		if into != "" {
+			if err := os.WriteFile(into, []byte(out), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, picture := range []string{"fleet.svg", "surge.svg"} {
+		if _, err := os.Stat(picture); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFebruaryDoc holds the table of docs/capacity.md that no coefficient is in.
+func TestFebruaryDoc(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/capacity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, out, stderr := cairnCmd(t, "simulate", "--compare", "--json")
+	var all map[string]sim.Result
+	if err := json.Unmarshal([]byte(out), &all); err != nil {
+		t.Fatal(err, stderr)
+	}
+	for _, name := range []string{"original", "unbound, cpu", "unbound, lag"} {
+		r := all[name]
+		row := fmt.Sprintf("| %s | %.1f min | %.1f min | %.1f min | %.0f s | %d |\n", name, r.OutOfSLO, r.AtLimit, r.RedisFull, r.LagMost, r.PodsMost)
+		if !strings.Contains(string(doc), row) {
+			t.Errorf("docs/capacity.md lacks the row %s", row)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 type simulateCmd struct {
 	Traffic string `help:"A day's traffic as CSV with the columns minute, connections, events_per_s. Without it: the original's surge of February." placeholder:"FILE"`
 	System  string `help:"Whose pods: cairn's gateways as measured, or the original's." enum:"cairn,original" default:"cairn"`
-	Compare bool   `help:"Play it with each trigger, and on the original, and show them beside each other."`
+	Compare bool   `help:"Play it on the original, on the original without its limits by each trigger, and on ours, and show them beside each other."`
 	Seed    uint64 `help:"What is by chance is by this seed." default:"1"`
 
 	Load   string `help:"What a client watches and a gateway may use: a load as cairn plan --write-load prints it." placeholder:"FILE"`
@@ -87,7 +87,8 @@ type simRun struct {
 	config sim.Config
 }
 
-// runs returns what is to be played: one system, or with --compare three.
+// runs returns what is to be played: one system, or with --compare four, so
+// that what its limits did to the original is told from what its trigger did.
 func (c simulateCmd) runs() ([]simRun, error) {
 	if !c.Compare {
 		config, err := c.config(c.System)
@@ -97,13 +98,14 @@ func (c simulateCmd) runs() ([]simRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	byCPU, err := c.config("cairn")
+	ours, err := c.config("cairn")
 	if err != nil {
 		return nil, err
 	}
+	byCPU := original.Unbound()
 	byLag := byCPU
 	byCPU.Policy.Trigger, byLag.Policy.Trigger = sim.TriggerCPU, sim.TriggerLag
-	return []simRun{{"original", original}, {"cairn by cpu", byCPU}, {"cairn by lag", byLag}}, nil
+	return []simRun{{"original", original}, {"unbound, cpu", byCPU}, {"unbound, lag", byLag}, {"cairn", ours}}, nil
 }
 
 // config returns a system with the files and flags over it.

@@ -50,6 +50,7 @@ func loads() *rapid.Generator[capacity.Load] {
 		l.Regions = rapid.IntRange(1, 4096).Draw(t, "regions")
 		l.InView = rapid.IntRange(1, min(64, l.Regions)).Draw(t, "in view")
 		l.Standings = rapid.Bool().Draw(t, "standings")
+		l.Over = rapid.SampledFrom([]string{"socket", "http"}).Draw(t, "over")
 		l.Codec = rapid.SampledFrom([]string{"json", "proto"}).Draw(t, "codec")
 		l.Ack = rapid.SampledFrom([]string{"primary", "replicas", "fsync"}).Draw(t, "ack")
 		l.Sweep = cairn.Duration(rapid.IntRange(10, 5000).Draw(t, "sweep")) * cairn.Duration(time.Millisecond)
@@ -156,6 +157,7 @@ func TestValidate(t *testing.T) {
 		{"boards", func(l *capacity.Load) { l.Boards = -1 }, "0 to"},
 		{"sweep", func(l *capacity.Load) { l.Sweep = 0 }, "5ms"},
 		{"codec", func(l *capacity.Load) { l.Codec = "xml" }, "json or proto"},
+		{"attempts_over", func(l *capacity.Load) { l.Over = "carrier" }, "socket or http"},
 		{"mean", func(l *capacity.Load) { l.Mean = 0 }, "to 1"},
 		{"names", func(l *capacity.Load) { l.Names = 1000 }, "288"},
 		{"retention", func(l *capacity.Load) { l.Retention = 1 }, "1h"},
@@ -226,18 +228,13 @@ func TestMeasured(t *testing.T) {
 	if err := json.Unmarshal(data, &rec); err != nil {
 		t.Fatal(err)
 	}
-	held := map[string]float64{
-		"gateways, cores": 0.25, "bytes to clients a second": 0.25, "bytes into logs a second": 0.25,
-		// Missed: on a machine that did other work meanwhile, with 0.1 of a core
-		// to measure (docs/capacity.md).
-		"claims, cores": 0.45,
-	}
+	held := map[string]bool{"gateways, cores": true, "claims, cores": true, "bytes to clients a second": true, "bytes into logs a second": true}
 	for _, c := range capacity.Compare(measured(t), &rec) {
 		if c.Run != capacity.RunCheck {
 			continue
 		}
-		if most, is := held[c.What]; is && math.Abs(c.Error()) > most {
-			t.Errorf("%s: predicted %.4g, measured %.4g, %+.0f%%; want within %.0f%%", c.What, c.Predicted, c.Measured, 100*c.Error(), 100*most)
+		if held[c.What] && math.Abs(c.Error()) > 0.25 {
+			t.Errorf("%s: predicted %.4g, measured %.4g, %+.0f%%; want within 25%%", c.What, c.Predicted, c.Measured, 100*c.Error())
 		}
 		delete(held, c.What)
 	}

@@ -17,7 +17,8 @@ var coefficientsJSON []byte
 // measured. The tag is a coefficient's name in coefficients.json.
 type Coefficients struct {
 	GatewayIdle    float64 `coefficient:"gateway.idle"`    // cores of a gateway that serves nobody
-	GatewayAttempt float64 `coefficient:"gateway.attempt"` // CPU seconds of an attempt's way through a gateway
+	GatewayFrame   float64 `coefficient:"gateway.frame"`   // CPU seconds of an attempt's way through a gateway, on a WebSocket
+	GatewayRequest float64 `coefficient:"gateway.request"` // or as a request of its own
 	GatewayWon     float64 `coefficient:"gateway.won"`     // what a claim that is won adds there
 	GatewayWin     float64 `coefficient:"gateway.win"`     // CPU seconds of a claim that each gateway folds
 	Delivery       float64 `coefficient:"gateway.delivery"`
@@ -56,14 +57,16 @@ type Coefficients struct {
 	ClaimRecord float64 `coefficient:"wire.claim"` // bytes of a claim in a log, without its strings
 	TileRecord  float64 `coefficient:"wire.tile"`
 
-	JSONClaim  float64 `coefficient:"json.claim"` // bytes of a claim in a delta
-	JSONTile   float64 `coefficient:"json.tile"`  // of a tile of a map that opens
-	JSONFrame  float64 `coefficient:"json.frame"` // of a delta without any
-	JSONBoard  float64 `coefficient:"json.board"`
-	ProtoClaim float64 `coefficient:"proto.claim"`
-	ProtoTile  float64 `coefficient:"proto.tile"`
-	ProtoFrame float64 `coefficient:"proto.frame"`
-	ProtoBoard float64 `coefficient:"proto.board"`
+	JSONClaim    float64 `coefficient:"json.claim"` // bytes of a claim in a delta
+	JSONTile     float64 `coefficient:"json.tile"`  // of a tile of a map that opens
+	JSONFrame    float64 `coefficient:"json.frame"` // of a delta without any
+	JSONBoard    float64 `coefficient:"json.board"`
+	JSONOutcome  float64 `coefficient:"json.outcome"` // of an answer
+	ProtoOutcome float64 `coefficient:"proto.outcome"`
+	ProtoClaim   float64 `coefficient:"proto.claim"`
+	ProtoTile    float64 `coefficient:"proto.tile"`
+	ProtoFrame   float64 `coefficient:"proto.frame"`
+	ProtoBoard   float64 `coefficient:"proto.board"`
 
 	Origins []Origin `json:"-"`
 }
@@ -129,11 +132,11 @@ func ParseCoefficients(data []byte) (*Coefficients, error) {
 }
 
 // payload is what a client is told, in bytes.
-type payload struct{ claim, tile, frame, board float64 }
+type payload struct{ claim, tile, frame, board, outcome float64 }
 
 func (c *Coefficients) bytesOf(codec string) payload {
 	if strings.EqualFold(codec, "proto") {
-		return payload{c.ProtoClaim, c.ProtoTile, c.ProtoFrame, c.ProtoBoard}
+		return payload{c.ProtoClaim, c.ProtoTile, c.ProtoFrame, c.ProtoBoard, c.ProtoOutcome}
 	}
-	return payload{c.JSONClaim, c.JSONTile, c.JSONFrame, c.JSONBoard}
+	return payload{c.JSONClaim, c.JSONTile, c.JSONFrame, c.JSONBoard, c.JSONOutcome}
 }

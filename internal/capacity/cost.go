@@ -52,7 +52,7 @@ func (z *sizer) costs() {
 	p.Cost = Costs{
 		Claims:      ofClaims*gateways + float64(p.Processes.Claims)*machine(m.ClaimsCores, processMemory+open) + (1-ofMaps)*redis + followed,
 		FanOut:      (1 - ofClaims) * gateways,
-		Egress:      p.Usage.DeliveredBytes * month * pr.Egress,
+		Egress:      p.Egress / 8 * month * pr.Egress,
 		Leaderboard: float64(p.Processes.Leaderboards) * machine(m.FollowerCores, processMemory+float64(l.Players*(1+l.Boards))*z.c.LeaderboardPlayer/1e9),
 		Ledger:      float64(p.Processes.Rewards)*machine(m.FollowerCores, processMemory) + ledgerServers*(machine(ledgerCores, ledgerMemory)+p.LedgerGB*pr.Disk),
 		Maps:        float64(p.Processes.Generators)*machine(1, processMemory) + ofMaps*redis,

@@ -24,6 +24,7 @@ type Load struct {
 	Connections int     `json:"connections"`    // that watch
 	Attempts    float64 `json:"attempts_per_s"` // all players together
 	Wins        float64 `json:"wins"`           // share of the attempts that win a tile, 0 to 1
+	Over        string  `json:"attempts_over"`  // socket: a frame of a WebSocket each; http: a request each
 
 	Hunts    int            `json:"hunts"`         // live at once, equally large
 	Tiles    int            `json:"tiles_per_map"` // of each hunt
@@ -66,7 +67,7 @@ type Machine struct {
 // DefaultLoad returns a middling game: ten thousand players on one hunt.
 func DefaultLoad() Load {
 	return Load{
-		Players: 10_000, Connections: 10_000, Attempts: 5_000, Wins: 0.15,
+		Players: 10_000, Connections: 10_000, Attempts: 5_000, Wins: 0.15, Over: "socket",
 		Hunts: 1, Tiles: 1000, Tick: cairn.Duration(time.Second), Lifetime: cairn.Duration(30 * time.Second),
 		Regions: 32, InView: 1, Standings: true, Boards: 2, Sweep: cairn.Duration(50 * time.Millisecond), Codec: "json", Mean: 0.5, Names: 40,
 		Retention: cairn.Duration(6 * time.Hour), LedgerKeeps: cairn.Duration(30 * 24 * time.Hour), Ack: "replicas", Replicas: 2,
@@ -135,6 +136,9 @@ func (l *Load) Validate() error {
 	number("machine.process_base_gb", m.ProcessMemory, 0.001, 100)
 	if l.Codec != "json" && l.Codec != "proto" {
 		wrong("codec", "is %q; want json or proto", l.Codec)
+	}
+	if l.Over != "socket" && l.Over != "http" {
+		wrong("attempts_over", "is %q; want socket or http", l.Over)
 	}
 	if l.Ack != "primary" && l.Ack != "replicas" && l.Ack != "fsync" {
 		wrong("ack", "is %q; want primary, replicas or fsync", l.Ack)

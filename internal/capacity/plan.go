@@ -151,14 +151,14 @@ func (z *sizer) gateways() {
 	m, conns := &z.l.Machine, float64(z.l.Connections)
 	z.view = z.c.view(z.l)
 	parts := z.c.gatewayParts(z.l, z.view)
+	z.p.Egress = 8 * (conns*z.view.bytes + z.c.answers(z.l))
 	z.p.Processes.Gateways = max(othersLeast,
 		atLeast(conns, float64(z.rules.Sockets(m.GatewayFiles))*z.free),
 		atLeast(parts.attempts+parts.deliveries, m.GatewayCores*z.free-parts.each),
 		atLeast(conns*z.socketBytes(), (m.GatewayMemory-m.ProcessMemory)*1e9*z.free),
-		atLeast(conns*z.view.bytes*8, m.GatewayGbit*1e9*z.free),
+		atLeast(z.p.Egress, m.GatewayGbit*1e9*z.free),
 	)
 	n := float64(z.p.Processes.Gateways)
-	z.p.Egress = conns * z.view.bytes * 8
 	z.p.SocketGB = m.ProcessMemory + conns*z.socketBytes()/n/1e9
 	z.p.Comeback = max(0, (conns/n-connectBurst)/connectRate)
 }

@@ -34,6 +34,8 @@ const (
 	RunWins    = "wins"    // every attempt wins
 	RunCrowd   = "crowd"   // one in eight does
 	RunSockets = "sockets" // many watch
+	RunLosing  = "losing"  // attempts on WebSockets for few tiles
+	RunWinning = "winning" // as many for many tiles
 	RunCheck   = "check"   // of all a part
 )
 

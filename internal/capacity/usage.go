@@ -43,6 +43,10 @@ func (c *Coefficients) Predict(l *Load, p Processes, shards int) Usage {
 	gateway := c.gatewayParts(l, view)
 	logs := c.logs(l, shards)
 	n := float64(p.Sum())
+	answers := 0.0 // on WebSockets
+	if l.Over == "socket" {
+		answers = c.answers(l)
+	}
 	return Usage{
 		GatewayCores:     gateway.attempts + gateway.deliveries + float64(p.Gateways)*gateway.each,
 		ClaimsCores:      a*c.ClaimsAttempt + w*c.ClaimsWin + float64(p.Claims)*c.ClaimsIdle + max(0, float64(p.Claims-1))*w*c.ClaimsStandby,
@@ -51,7 +55,7 @@ func (c *Coefficients) Predict(l *Load, p Processes, shards int) Usage {
 		GeneratorCores:   float64(p.Generators)*c.GeneratorIdle + l.tilesPerS()*c.GeneratorTile,
 		RedisCores:       logs.appends*c.RedisAppend + n*c.RedisProcess,
 		Deliveries:       float64(l.Connections) * view.frames,
-		DeliveredBytes:   float64(l.Connections) * view.bytes,
+		DeliveredBytes:   float64(l.Connections)*view.bytes + answers,
 		LogBytes:         logs.claimBytes + logs.mapBytes,
 		Appends:          logs.appends,
 	}
@@ -109,7 +113,7 @@ type gatewayParts struct {
 
 func (c *Coefficients) gatewayParts(l *Load, v view) gatewayParts {
 	return gatewayParts{
-		attempts:   l.Attempts*c.GatewayAttempt + l.WinsPerS()*c.GatewayWon,
+		attempts:   l.Attempts * c.AttemptCores(l),
 		deliveries: float64(l.Connections) * v.writes * c.Delivery,
 		each:       c.GatewayIdle + l.WinsPerS()*c.GatewayWin,
 	}
@@ -150,6 +154,18 @@ func (c *Coefficients) appendTime(ack string) float64 {
 		return c.AppendFsync
 	}
 	return c.AppendPrimary
+}
+
+// answers returns the bytes that players are answered a second.
+func (c *Coefficients) answers(l *Load) float64 { return l.Attempts * c.bytesOf(l.Codec).outcome }
+
+// AttemptCores returns the CPU seconds that an attempt takes of the gateway that
+// it comes through, of those that win and those that lose.
+func (c *Coefficients) AttemptCores(l *Load) float64 {
+	if l.Over == "http" {
+		return c.GatewayRequest + l.Wins*c.GatewayWon
+	}
+	return c.GatewayFrame + l.Wins*c.GatewayWon
 }
 
 // SocketCores returns the cores that one client takes of a gateway by watching

@@ -78,8 +78,8 @@ type Config struct {
 	Prices   capacity.Prices `json:"-"`
 }
 
-// Cairn returns our gateways as measured: c's coefficients, one request an
-// attempt, admission by default, and what l's clients watch.
+// Cairn returns our gateways as measured: c's coefficients, admission by
+// default, what l's clients watch and how their attempts come.
 func Cairn(l *capacity.Load, c *capacity.Coefficients, rules capacity.Rules) Config {
 	m := &l.Machine
 	return Config{
@@ -90,7 +90,7 @@ func Cairn(l *capacity.Load, c *capacity.Coefficients, rules capacity.Rules) Con
 			Start: cairn.Duration(10 * time.Second), Drain: cairn.Duration(10 * time.Second),
 		},
 		Pod: Pod{
-			Events: m.GatewayCores / (c.GatewayAttempt + l.Wins*c.GatewayWon), Socket: c.SocketCores(l) / m.GatewayCores,
+			Events: m.GatewayCores / c.AttemptCores(l), Socket: c.SocketCores(l) / m.GatewayCores,
 			Sockets: rules.Sockets(m.GatewayFiles), ConnectRate: 2000, ConnectBurst: 4000, Cores: m.GatewayCores, Memory: m.GatewayMemory,
 		},
 		Redis: Redis{Max: m.RedisClients, PerPod: float64(rules.Clients(1, 0) - rules.Clients(0, 0))},
@@ -121,6 +121,14 @@ func Original() Config {
 		Lag:   cairn.Duration(200 * time.Millisecond), Waiting: 0.01, Patience: cairn.Duration(10 * time.Minute),
 		Prices: prices,
 	}
+}
+
+// Unbound returns the same without the limits that an operator would have
+// raised.
+func (c Config) Unbound() Config {
+	c.Policy.Most = max(c.Policy.Most, c.Policy.Mended)
+	c.Redis.Max = max(c.Redis.Max, c.Redis.Mended)
+	return c
 }
 
 // Validate returns a [cairn.FieldError] for each field that can't be.

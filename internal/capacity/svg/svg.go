@@ -27,7 +27,8 @@ const (
 	row    = 22
 	axis   = 60 // of lines, at the left
 	plotH  = 180
-	head   = 40 // a panel's title
+	head   = 40  // a panel's title
+	legend = 115 // of one line
 )
 
 var palette = []string{"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f"}
@@ -145,8 +146,8 @@ func (p Lines) draw(b *bytes.Buffer, top int) {
 	text(b, int(left), top+head-4, "start", 11, p.Y)
 	for i, s := range p.Series {
 		p.line(b, s, color(i), x, y)
-		text(b, width-margin-150*(len(p.Series)-i)+14, top+24, "start", 12, s.Name)
-		fmt.Fprintf(b, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/>`+"\n", width-margin-150*(len(p.Series)-i), top+15, color(i))
+		text(b, width-margin-legend*(len(p.Series)-i)+14, top+24, "start", 12, s.Name)
+		fmt.Fprintf(b, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/>`+"\n", width-margin-legend*(len(p.Series)-i), top+15, color(i))
 	}
 	if p.Mark > 0 {
 		fmt.Fprintf(b, `<line x1="%.1f" y1="%.1f" x2="%d" y2="%.1f" stroke="#444" stroke-dasharray="4 3"/>`+"\n", left, y(p.Mark), width-margin, y(p.Mark))
