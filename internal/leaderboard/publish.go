@@ -44,6 +44,7 @@ type publisher struct {
 	pending time.Time // standby: since when boards have waited with head where it is
 	boards  []*board
 	ats     []cairn.Instant
+	shots   [snapshotStep]*wire.Board
 	buf     []byte // the record that is being put together
 
 	mu   sync.Mutex
@@ -171,11 +172,16 @@ func (u *publisher) round(ctx context.Context) error {
 	now := u.p.opts.Now()
 	first, n := 0, 0 // the record has n of the boards from number first on
 	u.buf = u.buf[:0]
-	for i, b := range u.boards {
-		had := len(u.buf)
-		if !u.encode(b) {
+	for i := range u.boards {
+		if i%snapshotStep == 0 {
+			u.snapshots(u.boards[i:min(i+snapshotStep, len(u.boards))])
+		}
+		x := u.shots[i%snapshotStep]
+		if x == nil {
 			continue
 		}
+		had := len(u.buf)
+		u.buf = wire.AppendBoard(u.buf, x)
 		if n > 0 && len(u.buf) > eventlog.BodyBytesMax {
 			if err := u.append(ctx, u.buf[:had], n, now); err != nil {
 				u.p.untake(u.boards[first:], u.ats)
@@ -215,19 +221,24 @@ func (u *publisher) append(ctx context.Context, body []byte, n int, now time.Tim
 	return nil
 }
 
-// encode adds b to the record, unless it is not published.
-func (u *publisher) encode(b *board) bool {
-	now := cairn.InstantOf(u.p.opts.Now())
+// snapshotStep is how many boards are looked at while the fold is held: some
+// hundred microseconds. For one at a time the publisher would as often have to
+// wait for those who fold, and they for it.
+const snapshotStep = 16
+
+// snapshots fills shots with boards as they stand, nil for one that is not
+// published.
+func (u *publisher) snapshots(boards []*board) {
 	u.p.mu.RLock()
-	if !b.published(now) {
-		u.p.mu.RUnlock()
-		return false
+	defer u.p.mu.RUnlock()
+	now := cairn.InstantOf(u.p.opts.Now()) // not before what is folded
+	for i, b := range boards {
+		u.shots[i] = nil
+		if b.published(now) {
+			u.shots[i] = u.p.fold.snapshot(b.key(), b, RowsPublished)
+			u.shots[i].Published = now
+		}
 	}
-	x := u.p.fold.snapshot(b.key(), b, RowsPublished)
-	u.p.mu.RUnlock()
-	x.Published = now
-	u.buf = wire.AppendBoard(u.buf, x)
-	return true
 }
 
 // takeOver reports whether this process is to publish again: claims were
