@@ -205,14 +205,14 @@ func testTricklingReaderIsClosed(t *testing.T) {
 	// It reads on at last, and hears why it must go.
 	all := io.MultiReader(bytes.NewReader(got), nc)
 	for {
-		f, err := ws.ReadFrame(all)
+		h, err := readHeard(all)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Header.OpCode != ws.OpClose {
+		if h.op != opClose {
 			continue
 		}
-		if code, _ := ws.ParseCloseFrameData(f.Payload); code != statusTooSlow {
+		if code, _ := ws.ParseCloseFrameData(h.payload); code != statusTooSlow {
 			t.Errorf("got close code %d, want %d", code, statusTooSlow)
 		}
 		return
