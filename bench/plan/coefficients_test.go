@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/veltrix/cairn/bench/report"
 	"github.com/veltrix/cairn/internal/capacity"
 )
 
@@ -20,7 +21,7 @@ func predicted(c *capacity.Coefficients) *capacity.Record {
 	rec := &capacity.Record{Machine: "a machine", Commit: "abc", Command: "make bench-plan"}
 	for _, p := range phases {
 		l := capacity.DefaultLoad()
-		l.Attempts, l.Connections, l.Shards, l.Tiles = p.rate, p.conns, shards, tiles
+		l.Players, l.Attempts, l.Connections, l.Shards, l.Tiles = players, p.rate, p.conns, shards, tiles
 		l.Regions, l.InView, l.Ack, l.Replicas = 1, 1, "primary", 0
 		if l.Wins = 0; p.rate > 0 {
 			l.Wins, l.Over = float64(p.tiles)/tiles*0.5, "socket"
@@ -109,5 +110,25 @@ func TestRefresh(t *testing.T) {
 	}
 	if _, err := refresh(file, dir); err == nil || !strings.Contains(err.Error(), "has no run") {
 		t.Errorf("a record without runs: %v; want what it lacks", err)
+	}
+}
+
+// TestDocument: the table of docs/capacity.md is of the record and of the
+// coefficients that are here now.
+func TestDocument(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/capacity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := report.Read[capacity.Record]("../../internal/capacity/testdata", "plan.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := capacity.Measured()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(doc), strings.TrimSpace(table(c, rec))) {
+		t.Error("docs/capacity.md has another table than these make: make coefficients")
 	}
 }

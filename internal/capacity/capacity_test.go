@@ -276,3 +276,63 @@ func TestOriginal(t *testing.T) {
 		t.Errorf("the preset has %d connections and %g attempts/s", p.Load.Connections, p.Load.Attempts)
 	}
 }
+
+// TestGame predicts what `make bench-game` sent to each of its sockets, which no
+// coefficient is from.
+func TestGame(t *testing.T) {
+	const measuredBytes = 593187820.0 / 20 / 60 // commit 732e632, docs/performance.md
+	l := capacity.DefaultLoad()
+	l.Connections, l.Attempts, l.Wins, l.Over, l.Tiles, l.Regions = 1, 2000, 1, "http", 2500, 1
+	got := measured(t).Predict(&l, capacity.Processes{Gateways: 1}, 24).DeliveredBytes
+	if off := got/measuredBytes - 1; math.Abs(off) > 0.25 {
+		t.Errorf("predicted %.0f bytes a second to a socket, measured %.0f: %+.0f%%; want within 25%%", got, measuredBytes, 100*off)
+	}
+}
+
+// TestEachCoefficientCounts: one that changes no plan has no place.
+func TestEachCoefficientCounts(t *testing.T) {
+	plans := func(c *capacity.Coefficients) string {
+		var all strings.Builder
+		for _, codec := range []string{"json", "proto"} {
+			for _, way := range [][2]string{{"socket", "primary"}, {"http", "fsync"}} {
+				l := capacity.DefaultLoad()
+				l.Codec, l.Over, l.Ack = codec, way[0], way[1]
+				all.WriteString(planned(t, l, c))
+			}
+		}
+		return all.String() + planned(t, capacity.DefaultLoad(), c)
+	}
+	usual := plans(measured(t))
+	for _, o := range measured(t).Origins {
+		var origins []capacity.Origin
+		for _, x := range measured(t).Origins {
+			if x.Name == o.Name {
+				x.Value = 2*x.Value + 1
+			}
+			origins = append(origins, x)
+		}
+		b, err := json.Marshal(origins)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := capacity.ParseCoefficients(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plans(c) == usual {
+			t.Errorf("%s: twice as much changes no plan", o.Name)
+		}
+	}
+}
+
+func planned(t *testing.T, l capacity.Load, c *capacity.Coefficients) string {
+	p, err := capacity.New(l, capacity.DefaultPrices(), c, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

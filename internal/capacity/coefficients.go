@@ -35,7 +35,7 @@ type Coefficients struct {
 
 	LeaderboardIdle   float64 `coefficient:"leaderboard.idle"`
 	LeaderboardWin    float64 `coefficient:"leaderboard.win"`
-	LeaderboardFold   float64 `coefficient:"leaderboard.fold"` // the same in a benchmark at 131,072 players, on one core
+	LeaderboardGrowth float64 `coefficient:"leaderboard.growth"` // what each doubling of players beyond some adds to it
 	LeaderboardPlayer float64 `coefficient:"leaderboard.player"`
 	PublishEvery      float64 `coefficient:"leaderboard.publish"`
 

@@ -16,6 +16,7 @@ func (z *sizer) limits() {
 	p.Limits = []Limit{
 		{"sockets of a gateway", conns / n, float64(z.rules.Sockets(m.GatewayFiles)), "connections", "its limit of open files (LimitNOFILE), or one gateway more"},
 		{"processors of a gateway", p.Usage.GatewayCores / n, m.GatewayCores, "cores", "a gateway more, a longer sweep (PATCH /admin/v1/knobs), or more cores each"},
+		{"a gateway that a crowd comes back to", p.Usage.GatewayCores/n + connectRate*c.Handshake, m.GatewayCores, "cores", "a gateway more, or a lower --connect-rate"},
 		{"bytes out of a gateway", p.Egress / n / 1e9, m.GatewayGbit, "Gbit/s", "a gateway more, cairn.v1.proto, finer regions, a longer sweep, or fewer tiles a map"},
 		{"memory of a gateway", p.SocketGB, m.GatewayMemory, "GB", "a gateway more, or more memory each"},
 		{"following the logs, in a gateway", c.GatewayIdle + w*c.GatewayWin, m.GatewayCores, "cores", "more cores a gateway: each folds every claim, so another gateway does not help"},
@@ -26,7 +27,7 @@ func (z *sizer) limits() {
 		{"memory of a Redis primary", p.RedisGB / float64(p.Primaries), m.RedisMemory, "GB", "a primary more and a rebalance, more memory (maxmemory), or a shorter --retention"},
 		{"processor of a Redis primary", p.Usage.RedisCores / float64(p.Primaries), 1, "cores", "a primary more and a rebalance; fewer processes, for each asks every log"},
 		{"clients of a Redis node", float64(p.RedisClients), nodeClients, "connections", fmt.Sprintf("CONFIG SET maxclients %d, and its limit of open files with it", int(2*float64(p.RedisClients)/(1-z.rules.ClientsFree)))},
-		{"the leaderboard's fold", w * max(c.LeaderboardFold, c.LeaderboardWin), 1, "cores", "a faster core: one process leads, and folds on one core"},
+		{"the leaderboard's fold", c.LeaderboardIdle + w*c.leaderboardWin(l), 1, "cores", "a faster core: one process leads, and folds on one core"},
 		{"rows of the ledger", w, c.LedgerRows, "rows/s", "a larger PostgreSQL: one database takes all rows"},
 		{"disk of the ledger", p.LedgerGB, m.LedgerDisk, "GB", "a larger disk, or archive entries that are paid"},
 		{"time of a sweep", z.sweepTime(), time.Duration(l.Sweep).Seconds() * 1000, "ms", "a gateway more, or a longer sweep: until then deltas coalesce, and nothing is lost"},

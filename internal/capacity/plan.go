@@ -154,7 +154,7 @@ func (z *sizer) gateways() {
 	z.p.Egress = 8 * (conns*z.view.bytes + z.c.answers(z.l))
 	z.p.Processes.Gateways = max(othersLeast,
 		atLeast(conns, float64(z.rules.Sockets(m.GatewayFiles))*z.free),
-		atLeast(parts.attempts+parts.deliveries, m.GatewayCores*z.free-parts.each),
+		atLeast(parts.attempts+parts.deliveries, m.GatewayCores*z.free-parts.each-connectRate*z.c.Handshake),
 		atLeast(conns*z.socketBytes(), (m.GatewayMemory-m.ProcessMemory)*1e9*z.free),
 		atLeast(z.p.Egress, m.GatewayGbit*1e9*z.free),
 	)

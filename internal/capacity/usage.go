@@ -50,7 +50,7 @@ func (c *Coefficients) Predict(l *Load, p Processes, shards int) Usage {
 	return Usage{
 		GatewayCores:     gateway.attempts + gateway.deliveries + float64(p.Gateways)*gateway.each,
 		ClaimsCores:      a*c.ClaimsAttempt + w*c.ClaimsWin + float64(p.Claims)*c.ClaimsIdle + max(0, float64(p.Claims-1))*w*c.ClaimsStandby,
-		LeaderboardCores: float64(p.Leaderboards) * (c.LeaderboardIdle + w*c.LeaderboardWin),
+		LeaderboardCores: float64(p.Leaderboards) * (c.LeaderboardIdle + w*c.leaderboardWin(l)),
 		RewardsCores:     float64(p.Rewards)*c.RewardsIdle + w*c.RewardsWin,
 		GeneratorCores:   float64(p.Generators)*c.GeneratorIdle + l.tilesPerS()*c.GeneratorTile,
 		RedisCores:       logs.appends*c.RedisAppend + n*c.RedisProcess,
@@ -154,6 +154,14 @@ func (c *Coefficients) appendTime(ack string) float64 {
 		return c.AppendFsync
 	}
 	return c.AppendPrimary
+}
+
+// leaderboardPlayers is how many players a fold is measured with.
+const leaderboardPlayers = 1000
+
+// leaderboardWin returns the CPU seconds of a claim in each leaderboard process.
+func (c *Coefficients) leaderboardWin(l *Load) float64 {
+	return c.LeaderboardWin + c.LeaderboardGrowth*max(0, math.Log2(float64(l.Players)/leaderboardPlayers))
 }
 
 // answers returns the bytes that players are answered a second.
