@@ -64,6 +64,7 @@ func TestAnswered(t *testing.T) {
 
 	declared := declaredMetrics(t)
 	ask := everything(t)
+	quiet := conditions(t)
 	// Each is asked until it is answered: data comes as the game goes on.
 	for open := slices.Clone(ask); ; {
 		var reasons []string
@@ -74,14 +75,22 @@ func TestAnswered(t *testing.T) {
 			}
 			return why == "" || silent[a.what] != ""
 		})
-		if len(open) == 0 {
+		// The fleet is well: what does not depend on this machine's speed holds.
+		firing := slices.DeleteFunc(slices.Clone(quiet), func(a asked) bool {
+			all, err := w.prom.query(ctx, a.expr)
+			return err == nil && len(all) == 0
+		})
+		for _, a := range firing {
+			reasons = append(reasons, a.what+" would fire: "+a.expr)
+		}
+		if len(open)+len(firing) == 0 {
 			break
 		}
 		select {
 		case err := <-played:
 			t.Fatalf("the load ended: %v", err)
 		case <-ctx.Done():
-			t.Fatalf("no data for\n%s", strings.Join(reasons, "\n"))
+			t.Fatalf("no data, or too much, for\n%s", strings.Join(reasons, "\n"))
 		case <-time.After(small.every):
 		}
 	}
@@ -161,6 +170,23 @@ func everything(t *testing.T) (all []asked) {
 	return all
 }
 
+// busy are the alerts that a healthy fleet may have on a busy machine, or in
+// its first minutes, or on a small disk.
+var busy = regexp.MustCompile(`Burn$|Slow$|Stale$|Late$|Behind$|Undecided$|Skipped$|ServerErrors$|ReadersStalled$|Unknown$|Reopened$|MemoryFilling$|RetentionStuck$|LogDisk$|BoardsUnavailable$|CommitsFail$`)
+
+// conditions returns those of the other alerts, which must not hold.
+func conditions(t *testing.T) (all []asked) {
+	t.Helper()
+	alerts, err := rules("alerts.yml")
+	must(t, err)
+	for _, r := range alerts {
+		if !busy.MatchString(r.Alert) {
+			all = append(all, asked{"alert " + r.Alert, r.Expr})
+		}
+	}
+	return all
+}
+
 // answers returns why a query has no answer with data, or "". One that can't be
 // parsed never will.
 func (w *world) answers(ctx context.Context, a asked) string {
@@ -211,7 +237,7 @@ func TestRules(t *testing.T) {
 	for _, args := range [][]string{
 		{"check", "rules", "recording.yml", "alerts.yml"},
 		{"check", "config", "prometheus.yml"},
-		{"test", "rules", "alerts_test.yml", "objectives_test.yml"},
+		{"test", "rules", "alerts_test.yml", "hours_test.yml"},
 	} {
 		cmd := exec.CommandContext(t.Context(), promtool, args...)
 		cmd.Dir = filepath.Join(root(), "ops", "prometheus")
@@ -222,7 +248,7 @@ func TestRules(t *testing.T) {
 		}
 	}
 	var tested []byte
-	for _, f := range []string{"alerts_test.yml", "objectives_test.yml"} {
+	for _, f := range []string{"alerts_test.yml", "hours_test.yml"} {
 		b, err := os.ReadFile(filepath.Join(root(), "ops", "prometheus", f))
 		must(t, err)
 		tested = append(tested, b...)
