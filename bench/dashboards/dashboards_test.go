@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,9 +25,7 @@ import (
 	"github.com/veltrix/cairn/internal/lab"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"), goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // window is of the rates in queries here: a few scrapes.
 const window = 5 * time.Second
@@ -50,6 +49,7 @@ func TestAnswered(t *testing.T) {
 	l, err := lab.New(lab.Options{})
 	must(t, err)
 	defer l.Close()
+	defer http.DefaultClient.CloseIdleConnections()
 	w, err := build(ctx, l, small)
 	must(t, err)
 	playing, stop := context.WithCancel(ctx)
