@@ -45,6 +45,8 @@ type claimBody struct {
 type claimDecoder struct {
 	buf    bytes.Buffer // the request's body
 	dec    jsontext.Decoder
+	frames []wire.ClaimFrame // scanned
+	space  wire.Text         // of their strings
 	bodies []claimBody
 	fields []Field
 }
@@ -56,6 +58,7 @@ func (d *claimDecoder) release() {
 		d.buf = bytes.Buffer{} // an array's: too much to keep for one claim
 	}
 	clear(d.bodies)
+	clear(d.frames)
 	d.bodies, d.fields = d.bodies[:0], d.fields[:0]
 	claimDecoders.Put(d)
 }
@@ -72,6 +75,19 @@ func (d *claimDecoder) bad(at, name, format string, args ...any) {
 // decode decodes d.buf: one body or an array of them. What is wrong is in
 // d.fields when it returns.
 func (d *claimDecoder) decode() (array bool) {
+	var ok bool
+	if d.frames, array, ok = wire.ScanClaims(d.buf.Bytes(), d.frames[:0], &d.space, claimsMax); ok {
+		for i := range d.frames {
+			f := &d.frames[i]
+			d.bodies = append(d.bodies, claimBody{f.Map, f.Tile, f.ClaimID, f.Answer, f.Token})
+		}
+		return array
+	}
+	return d.decodeAny()
+}
+
+// decodeAny is decode for what is not of the usual form ([wire.ScanClaims]).
+func (d *claimDecoder) decodeAny() (array bool) {
 	d.dec.Reset(&d.buf)
 	switch k := d.dec.PeekKind(); k {
 	case '{':
