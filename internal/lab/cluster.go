@@ -227,7 +227,7 @@ func (c *Cluster) Reshard(ctx context.Context, from, to *Redis, slots int) error
 	out, err := exec.CommandContext(ctx, c.cli, "--cluster", "reshard", to.Addr,
 		"--cluster-from", ids[from], "--cluster-to", ids[to], "--cluster-slots", strconv.Itoa(slots), "--cluster-yes").CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("lab: redis-cli --cluster reshard: %w\n%s", err, lastLines(out, tailLines))
+		return fmt.Errorf("lab: redis-cli --cluster reshard: %w\n%s", err, lastLines(out))
 	}
 	return nil
 }

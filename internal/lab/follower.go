@@ -37,7 +37,7 @@ func (l *Lab) StartFollower(ctx context.Context, name string, of *Postgres, sett
 		"-R", "-X", "stream", "-c", "fast", "--no-sync")
 	backup.Dir, backup.Env, backup.SysProcAttr = dir, p.env, &syscall.SysProcAttr{Credential: p.as}
 	if out, err := backup.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("lab: pg_basebackup: %w\n%s", err, lastLines(out, tailLines))
+		return nil, fmt.Errorf("lab: pg_basebackup: %w\n%s", err, lastLines(out))
 	}
 	return p, p.startIn(ctx, l, name)
 }

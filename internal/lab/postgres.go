@@ -60,7 +60,7 @@ func (l *Lab) StartPostgres(ctx context.Context, name string, opts PostgresOptio
 	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-U", "cairn", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	initdb.Dir, initdb.Env, initdb.SysProcAttr = dir, env, &syscall.SysProcAttr{Credential: as}
 	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("lab: initdb: %w\n%s", err, lastLines(out, tailLines))
+		return nil, fmt.Errorf("lab: initdb: %w\n%s", err, lastLines(out))
 	}
 	p := &Postgres{bin: bin, dir: dir, data: data, env: env, as: as, settings: append([]string{
 		"fsync=" + onOff(opts.Durable), "shared_buffers=32MB", "max_connections=200",

@@ -34,7 +34,7 @@ func (l *Lab) Build(ctx context.Context) (string, error) {
 	args := append([]string{"build", "-buildvcs=false"}, l.opts.BuildFlags...)
 	cmd := exec.CommandContext(ctx, "go", append(args, "-o", bin, cairnPackage)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("lab: go build %s: %w\n%s", cairnPackage, err, lastLines(out, tailLines))
+		return "", fmt.Errorf("lab: go build %s: %w\n%s", cairnPackage, err, lastLines(out))
 	}
 	l.bin = bin
 	return bin, nil

@@ -197,7 +197,7 @@ func (v *view) summary() string {
 }
 
 // lastLines returns the last lines of an output.
-func lastLines(out []byte, n int) []byte {
+func lastLines(out []byte) []byte {
 	all := bytes.Split(bytes.TrimRight(out, "\n"), []byte("\n"))
-	return bytes.Join(all[max(0, len(all)-n):], []byte("\n"))
+	return bytes.Join(all[max(0, len(all)-tailLines):], []byte("\n"))
 }

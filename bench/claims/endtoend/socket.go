@@ -63,17 +63,23 @@ func dial(ctx context.Context, addr, hunt, token string, window int) (*socket, e
 	}
 	s.r = bufio.NewReaderSize(src, 64<<10)
 	s.frame(fmt.Appendf(nil, `{"type":"hello","token":%q}`, token))
-	if err := s.flush(); err == nil {
-		var p []byte
-		if p, err = s.read(); err == nil && !bytes.HasPrefix(p, []byte(`{"type":"welcome"`)) {
-			err = fmt.Errorf("got %.200s; want a welcome", p)
-		}
-	}
-	if err != nil {
+	if err := s.welcomed(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("endtoend: %s: hello: %w", addr, err)
 	}
 	return s, nil
+}
+
+// welcomed sends the hello and waits for what it is answered with.
+func (s *socket) welcomed() error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	p, err := s.read()
+	if err == nil && !bytes.HasPrefix(p, []byte(`{"type":"welcome"`)) {
+		err = fmt.Errorf("got %.200s; want a welcome", p)
+	}
+	return err
 }
 
 // frame adds a message. Its mask is zero, which is one of those that there are,
