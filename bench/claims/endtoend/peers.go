@@ -19,7 +19,7 @@ const gatewayPackage = "github.com/veltrix/cairn/bench/claims/endtoend/gateway"
 
 // startLua starts the gateway before a Lua script on Redis.
 func (b *bench) startLua(ctx context.Context) (*system, error) {
-	redis, err := b.lab.StartRedis(ctx, b.label("redis"))
+	redis, err := b.lab.StartRedis(ctx, b.label("redis"), "--appendonly", "no")
 	if err != nil {
 		return nil, err
 	}

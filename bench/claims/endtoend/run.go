@@ -140,7 +140,7 @@ func (b *bench) start(ctx context.Context, name string) (*system, error) {
 	case OursFilelog, OursMix:
 		return b.startUp(ctx, name, nil)
 	case OursRedis:
-		redis, err := b.lab.StartRedis(ctx, b.label("redis"))
+		redis, err := b.lab.StartRedis(ctx, b.label("redis"), "--appendonly", "no")
 		if err != nil {
 			return nil, err
 		}
