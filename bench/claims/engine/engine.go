@@ -42,11 +42,11 @@ type Options struct {
 	Say func(format string, args ...any) // progress; nil means that nobody hears it
 }
 
-// Short returns options for a run of some four minutes.
+// Short returns options for a run of some three minutes.
 func Short() Options {
 	return Options{
 		Contenders: Names(false), Workloads: Workloads(), Rounds: 3,
-		Warm: 300 * time.Millisecond, Measure: 700 * time.Millisecond, Load: 700 * time.Millisecond, Idle: 500,
+		Warm: 200 * time.Millisecond, Measure: 600 * time.Millisecond, Load: 600 * time.Millisecond, Idle: 500,
 	}
 }
 
