@@ -378,7 +378,7 @@ func (c *conn) flush() error {
 		// It gets a moment more to take the frame in flight, and then the
 		// close frame that says why.
 		told, left, part = true, 1, max(part, closeWithin)
-		until = time.Now().Add(max(c.hub.opts.StuckFor, closeWithin))
+		until = time.Now().Add(max(c.hub.opts.StuckFor, c.hub.opts.BatchWithin))
 		c.say(statusTooSlow, "too slow", endSlow, errTooSlow)
 	}
 }

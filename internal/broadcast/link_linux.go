@@ -259,11 +259,7 @@ func (l *loop) checkStall(c handle, r *record, past func(uint32, time.Duration) 
 		}
 		return
 	}
-	most := opts.BatchWithin
-	if st.told {
-		most = max(stuck, closeWithin)
-	}
-	if l.cuts > 0 && (past(st.moved, max(stuck/4, closeWithin)) || past(st.began, most)) {
+	if l.cuts > 0 && (past(st.moved, max(stuck/4, closeWithin)) || past(st.began, max(stuck, opts.BatchWithin))) {
 		l.cuts--
 		l.cut(c, r, endSlow, errTooSlow)
 	}
