@@ -151,6 +151,17 @@ func freePort() (int, error) {
 	return 0, fmt.Errorf("lab: no free port from %d to %d on the loopback", portFirst, portLast)
 }
 
+// FreeAddress returns an address of the loopback that nobody listens on, and
+// that it has not returned before, for a server that is told where to listen. It
+// is below the ports that systems give to connections, so that none takes it.
+func FreeAddress() (string, error) {
+	port, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	return loopback(port), nil
+}
+
 func free(port int) bool {
 	ln, err := net.Listen("tcp", loopback(port))
 	if err != nil {

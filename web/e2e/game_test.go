@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/lab"
 	"github.com/veltrix/cairn/internal/puzzle"
 )
 
@@ -29,6 +29,7 @@ type game struct {
 	args          []string
 	cmd           *exec.Cmd
 	log           *safeBuffer
+	ended         chan struct{} // closed when the process has ended
 }
 
 // startGame starts a hunt. Its YAML has all but the name, which is "e2e".
@@ -41,13 +42,15 @@ func startGame(t testing.TB, hunt string) *game {
 	}
 	g := &game{t: t, public: freeAddress(t), admin: freeAddress(t), log: &safeBuffer{}}
 	g.args = []string{"up", "--listen", g.public, "--admin", g.admin, "--data", filepath.Join(dir, "data"), "--hunt", file, "--bots", "0"}
-	g.start()
 	t.Cleanup(func() {
-		g.kill()
+		if g.cmd.Process != nil {
+			g.kill()
+		}
 		if t.Failed() {
 			t.Logf("cairn said:\n%s", g.log)
 		}
 	})
+	g.start()
 	return g
 }
 
@@ -60,7 +63,18 @@ func (g *game) start() {
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
+	cmd, ended := g.cmd, make(chan struct{})
+	g.ended = ended
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
 	eventually(g.t, "the server is ready", func() bool {
+		select {
+		case <-g.ended:
+			g.t.Fatal("the server ended before it was ready")
+		default:
+		}
 		resp, err := http.Get("http://" + g.admin + "/readyz")
 		if err != nil {
 			return false
@@ -73,20 +87,20 @@ func (g *game) start() {
 // kill ends the server as a power cut would.
 func (g *game) kill() {
 	g.cmd.Process.Kill()
-	g.cmd.Wait()
+	<-g.ended
 }
 
 func (g *game) url() string { return "http://" + g.public + "/" }
 
-// freeAddress returns a loopback address that nobody listens on.
+// freeAddress returns a loopback address that nobody listens on, and that no
+// connection which a browser opens meanwhile will have.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := lab.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return addr
 }
 
 // A player plays through the API, without a page.
