@@ -236,10 +236,19 @@ func (o *ours) publish(ctx context.Context) (err error) {
 	return err
 }
 
+// slowOpen is how long a map is open at least that is published slowly: the rate
+// may fall meanwhile, and nothing be published while a crowd is made ready.
+const slowOpen = 15 * time.Minute
+
 // emit appends a map that is open from now until all its tiles are won, at the
-// rate of now and with some time to spare.
+// rate of now and with some time to spare. The fewer are open, the smaller is a
+// snapshot.
 func (o *ours) emit(ctx context.Context) (*cairn.Map, error) {
-	return o.emitMap(ctx, tiles, time.Duration(2*tiles/o.rate*float64(time.Second))+time.Second)
+	open := time.Duration(2*tiles/o.rate*float64(time.Second)) + time.Second
+	if o.rate <= 1 {
+		open = max(open, slowOpen)
+	}
+	return o.emitMap(ctx, tiles, open)
 }
 
 func (o *ours) emitMap(ctx context.Context, tiles int, open time.Duration) (*cairn.Map, error) {
