@@ -220,18 +220,16 @@ func TestMarkWaitsForReplicas(t *testing.T) {
 func TestShortWait(t *testing.T) {
 	node := redistest.Start(t, "--min-replicas-to-write", "1", "--repl-diskless-sync-delay", "0")
 	replicas := startReplicas(t, node, 2)
-	r := newRig(t, node, node.URL(), Options{MarkAfter: time.Hour})
+	r := newRig(t, node, node.URL(), Options{MarkAfter: time.Hour, ReplyMax: 2 * time.Second, ResolveMax: 4 * time.Second})
 	if r.s.Ack() != AckReplicas {
 		t.Fatalf("ack mode %q, want replicas", r.s.Ack())
 	}
 	r.append("a")
-	r.s.opts.ReplyMax, r.s.opts.ResolveMax = 200*time.Millisecond, 500*time.Millisecond
 	replicas[0].Pause()
 	r.refuse("b", eventlog.ErrUnknown)
 	if _, err := r.s.Open(r.ctx, "s00"); err == nil {
 		t.Error("Open: no error, though a replica lacks the fence")
 	}
-	r.s.opts.ReplyMax, r.s.opts.ResolveMax = 5*time.Second, 20*time.Second
 	go func() {
 		<-time.After(300 * time.Millisecond)
 		replicas[0].Continue()
