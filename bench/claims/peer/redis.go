@@ -19,8 +19,8 @@ var luaScript string
 //go:embed claims.lua
 var luaScriptOfMany string
 
-//go:embed function.lua
-var luaLibrary string
+// luaLibrary is luaScript as a function that Redis keeps.
+var luaLibrary = "#!lua name=cairnpeer\nlocal function claim(KEYS, ARGV)\n" + luaScript + "\nend\nredis.register_function('claim', claim)\n"
 
 // TTL is how long Redis keeps what it knows of a map.
 const TTL = 10 * time.Minute
