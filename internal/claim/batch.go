@@ -60,18 +60,18 @@ func (h chain) each(f func(*call)) {
 	}
 }
 
-// newBatch returns a batch of n attempts, which its caller has to send.
-func (s *Service) newBatch(as []cairn.Attempt, n int, lookup bool) *batch {
+// newBatch returns a batch of attempts, which its caller has to send.
+func (s *Service) newBatch(as []cairn.Attempt, lookup bool) *batch {
 	b, _ := s.batches.Get().(*batch)
 	if b == nil {
 		b = &batch{service: s, done: make(chan struct{}, 1), chains: make([]chain, len(s.shards))}
 	}
-	if cap(b.calls) < n {
-		b.calls = make([]call, n)
+	if cap(b.calls) < len(as) {
+		b.calls = make([]call, len(as))
 	}
-	b.calls = b.calls[:n]
+	b.calls = b.calls[:len(as)]
 	b.attempts, b.lookup, b.at = as, lookup, s.now()
-	b.out.Store(int64(n) + 1)
+	b.out.Store(int64(len(as)) + 1)
 	b.held.Store(1)
 	return b
 }
@@ -119,7 +119,7 @@ func (b *batch) send(ctx context.Context) {
 		if key := (mapKey{a.Hunt, a.Tick}); at == nil || key != last {
 			last, at = key, b.service.atlas.Load()
 			if lay = at.layouts[key]; lay == nil || !b.service.caughtUp() {
-				b.hand() // nobody else waits for this map
+				b.hand(&t) // nobody else waits for this map
 				var err error
 				if lay, halted, err = b.service.find(ctx, by, &a.TileRef, &c.answer.Verdict); err != nil || lay == nil {
 					at = nil
@@ -141,7 +141,7 @@ func (b *batch) send(ctx context.Context) {
 			b.link(c, shard)
 		}
 	}
-	b.hand()
+	b.hand(&t)
 	t.flush(b.service.metrics)
 	b.ended(1)
 }
@@ -159,15 +159,13 @@ func (b *batch) link(c *call, shard int) {
 	h.n++
 }
 
-// hand gives all chains to their shards.
-func (b *batch) hand() {
+// hand gives all chains to their shards, and answers those that are not taken.
+func (b *batch) hand(t *tally) {
 	for _, i := range b.linked {
 		h := b.chains[i]
 		b.chains[i].n = 0
 		if err := b.service.shards[i].put(h); err != nil {
-			var t tally
 			h.each(func(c *call) { t.answer(c, err) })
-			t.flush(b.service.metrics)
 		}
 	}
 	b.linked = b.linked[:0]

@@ -111,7 +111,7 @@ func (s *Service) ShardOf(ref cairn.TileRef) (int, bool) {
 // Knows reports whether Submit would take an attempt on a tile without waiting
 // for its map.
 func (s *Service) Knows(ref cairn.TileRef) bool {
-	return s.atlas.Load().layouts[mapKey{ref.Hunt, ref.Tick}] != nil
+	return s.caughtUp() && s.atlas.Load().layouts[mapKey{ref.Hunt, ref.Tick}] != nil
 }
 
 // Holding returns how the service stands to a shard now.

@@ -167,7 +167,7 @@ func (s *Service) ClaimAll(ctx context.Context, as []cairn.Attempt, out []Answer
 }
 
 func (s *Service) all(ctx context.Context, as []cairn.Attempt, out []Answer, lookup bool) {
-	b := s.newBatch(nil, len(as), lookup)
+	b := s.newBatch(as, lookup)
 	b.copies = append(b.copies[:0], as...) // if ctx ends, they are with their shards still
 	b.attempts = b.copies
 	b.held.Add(1)
@@ -198,7 +198,7 @@ func (s *Service) all(ctx context.Context, as []cairn.Attempt, out []Answer, loo
 // there, at most Options.MapWait, or until ctx ends; what it has handed to a
 // shard by then is decided all the same.
 func (s *Service) Submit(ctx context.Context, as []cairn.Attempt, answered func(int, *Answer)) {
-	b := s.newBatch(as, len(as), false)
+	b := s.newBatch(as, false)
 	b.answered = answered
 	b.send(ctx)
 }
