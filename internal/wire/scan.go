@@ -140,16 +140,20 @@ func (s *scanner) claim(f *ClaimFrame, allowed int) {
 	}
 }
 
+// space passes over space.
+func (s *scanner) space() {
+	for s.i < len(s.b) && (s.b[s.i] == ' ' || s.b[s.i] == '\n' || s.b[s.i] == '\r' || s.b[s.i] == '\t') {
+		s.i++
+	}
+}
+
 // token reads c, with space before it, if it is there.
 func (s *scanner) token(c byte) bool {
-	i := s.i
-	for i < len(s.b) && (s.b[i] == ' ' || s.b[i] == '\n' || s.b[i] == '\r' || s.b[i] == '\t') {
-		i++
-	}
-	if i == len(s.b) || s.b[i] != c {
+	s.space()
+	if s.i == len(s.b) || s.b[s.i] != c {
 		return false
 	}
-	s.i = i + 1
+	s.i++
 	return true
 }
 
@@ -161,9 +165,7 @@ func (s *scanner) want(c byte) {
 
 // end reports whether all was read, and well.
 func (s *scanner) end() bool {
-	for s.i < len(s.b) && (s.b[s.i] == ' ' || s.b[s.i] == '\n' || s.b[s.i] == '\r' || s.b[s.i] == '\t') {
-		s.i++
-	}
+	s.space()
 	return !s.bad && s.i == len(s.b)
 }
 
@@ -192,9 +194,7 @@ func (s *scanner) bytes(most int) []byte {
 // number reads a whole number of 0 to most, as JSON has it: without zeros
 // before it.
 func (s *scanner) number(most int64) int64 {
-	for s.i < len(s.b) && s.b[s.i] == ' ' {
-		s.i++
-	}
+	s.space()
 	const digitsMax = 16 // more than any that is let in has, and no overflow
 	var v int64
 	n := 0
