@@ -69,6 +69,16 @@ type bucket struct {
 	used time.Time // guarded by the shard's lock
 }
 
+// take takes one, or nothing and returns how long until there is one again.
+func (b *bucket) take(now time.Time) time.Duration {
+	r := b.ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
 // newLimiter returns a limiter, or nil if r is no limit.
 func newLimiter[K comparable](r Rate) *limiter[K] {
 	if r.PerSecond < 0 {
@@ -83,12 +93,7 @@ func (l *limiter[K]) take(key K, now time.Time) (wait time.Duration) {
 	if l == nil {
 		return 0
 	}
-	b := l.bucket(key, now)
-	r := b.ReserveN(now, 1)
-	if wait = r.DelayFrom(now); wait > 0 {
-		r.CancelAt(now)
-	}
-	return wait
+	return l.bucket(key, now).take(now)
 }
 
 // takeAll takes one for each of waits that is 0, as take does, sets the wait of
@@ -111,9 +116,7 @@ func (l *limiter[K]) takeAll(key K, now time.Time, waits []time.Duration) (refus
 		if waits[i] > 0 {
 			continue
 		}
-		r := b.ReserveN(now, 1)
-		if waits[i] = r.DelayFrom(now); waits[i] > 0 {
-			r.CancelAt(now)
+		if waits[i] = b.take(now); waits[i] > 0 {
 			refused++
 		}
 	}
