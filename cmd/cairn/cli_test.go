@@ -28,6 +28,21 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
+// wantUsage runs a command that is used wrongly: it exits with 2, and names what
+// is wrong and what would be right.
+func wantUsage(t *testing.T, args []string, names ...string) {
+	t.Helper()
+	code, _, stderr := cairnCmd(t, args...)
+	if code != exitUsage {
+		t.Errorf("cairn %v: exit code %d, want %d; it said: %s", args, code, exitUsage, stderr)
+	}
+	for _, w := range names {
+		if !strings.Contains(stderr, w) {
+			t.Errorf("cairn %v: said %q, want it to name %q", args, stderr, w)
+		}
+	}
+}
+
 // TestUsage gives every flag wrong values: each is exit code 2 and a message
 // that names the flag and what would be right.
 func TestUsage(t *testing.T) {
@@ -79,15 +94,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"verify", "--data", "/no/such/folder"}, []string{"--data", "/no/such/folder"}},
 		{[]string{"version", "--jason"}, []string{"--jason"}},
 	} {
-		code, _, stderr := cairnCmd(t, c.args...)
-		if code != exitUsage {
-			t.Errorf("cairn %v: exit code %d, want %d; it said: %s", c.args, code, exitUsage, stderr)
-		}
-		for _, w := range c.want {
-			if !strings.Contains(stderr, w) {
-				t.Errorf("cairn %v: said %q, want it to name %q", c.args, stderr, w)
-			}
-		}
+		wantUsage(t, c.args, c.want...)
 	}
 }
 

@@ -159,15 +159,7 @@ func TestPlanUsage(t *testing.T) {
 		{[]string{"simulate", "--traffic", write(t, "day.csv", "minute,connections,events_per_s\n0,x,1\n")}, []string{"day.csv", "line 2", "connections", "\"x\""}},
 		{[]string{"simulate", "--plot", "x.png"}, []string{"--plot", ".svg"}},
 	} {
-		code, _, stderr := cairnCmd(t, c.args...)
-		if code != exitUsage {
-			t.Errorf("cairn %v: exit code %d, want %d; it said: %s", c.args, code, exitUsage, stderr)
-		}
-		for _, w := range c.want {
-			if !strings.Contains(stderr, w) {
-				t.Errorf("cairn %v: said %q, want it to name %q", c.args, stderr, w)
-			}
-		}
+		wantUsage(t, c.args, c.want...)
 	}
 }
 

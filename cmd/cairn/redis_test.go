@@ -49,15 +49,7 @@ func TestRoleUsage(t *testing.T) {
 		{"log acl --passwords=" + write(t, "pw", "claims secret\nbaker bread\n"), []string{"--passwords", ":2", "baker", "claims"}},
 		{"up --log=http://x", []string{"--log", "unknown scheme"}},
 	} {
-		code, _, stderr := cairnCmd(t, strings.Fields(c.args)...)
-		if code != exitUsage {
-			t.Errorf("cairn %s: exit code %d, want %d; it said: %s", c.args, code, exitUsage, stderr)
-		}
-		for _, w := range c.want {
-			if !strings.Contains(stderr, w) {
-				t.Errorf("cairn %s: said %q, want it to name %q", c.args, stderr, w)
-			}
-		}
+		wantUsage(t, strings.Fields(c.args), c.want...)
 	}
 }
 
