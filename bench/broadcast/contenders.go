@@ -13,6 +13,7 @@ import (
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
 	"github.com/veltrix/cairn/bench/broadcast/trial"
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // A contender is a system as it is measured.
@@ -80,7 +81,7 @@ func (c *common) chosen(without ...string) ([]contender, error) {
 	}
 	for n, unknown := range left {
 		if unknown {
-			return nil, fmt.Errorf("%w: -only: there is no %q", errUsage, n)
+			return nil, fmt.Errorf("%w: -only: there is no %q", program.ErrUsage, n)
 		}
 	}
 	return some, nil
@@ -114,7 +115,7 @@ func (p *plan) measure(ctx context.Context, k *system.Kit, c contender, round in
 	if e.Growth, err = t.Grow(ctx, p.connections, p.perSecond, p.idle); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name, err)
 	}
-	say("%-16s %d connections in %.1f s; %.1f KB idle, %.1f KB in the kernel", c.name, e.Growth.Connections, e.Growth.RampSeconds, e.Growth.BytesIdle/1000, e.Growth.BytesKernel/1000)
+	program.Say("%-16s %d connections in %.1f s; %.1f KB idle, %.1f KB in the kernel", c.name, e.Growth.Connections, e.Growth.RampSeconds, e.Growth.BytesIdle/1000, e.Growth.BytesKernel/1000)
 	sweeps := c.sweeps
 	if sweeps == nil {
 		sweeps = []time.Duration{0}
@@ -164,7 +165,7 @@ func (p *plan) loaded(ctx context.Context, t *trial.Trial, e *entry, rate float6
 	if !l.Kept {
 		note += "; does not keep up: " + l.Why
 	}
-	say("%-16s %4g/s: p50 %6.1f ms, p99 %6.1f ms, %5.2f µs CPU a delivery, %.1f KB%s", e.Name, rate, l.P50, l.P99, l.CPUEach, l.BytesLoaded/1000, note)
+	program.Say("%-16s %4g/s: p50 %6.1f ms, p99 %6.1f ms, %5.2f µs CPU a delivery, %.1f KB%s", e.Name, rate, l.P50, l.P99, l.CPUEach, l.BytesLoaded/1000, note)
 	return l, nil
 }
 
@@ -176,6 +177,6 @@ func (p *plan) profile(ctx context.Context, t *trial.Trial, e *entry) error {
 		return err
 	}
 	path := filepath.Join(p.profiles, fmt.Sprintf("broadcast-%s-%d.pprof", e.Name, p.connections))
-	say("%-16s profile: %s", e.Name, path)
+	program.Say("%-16s profile: %s", e.Name, path)
 	return os.WriteFile(path, prof, 0o644)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/bench/report"
 )
 
@@ -38,7 +39,7 @@ func full(ctx context.Context, args []string) error {
 	for s := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 {
-			return fmt.Errorf("%w: -connections: has %q; want numbers above 0", errUsage, s)
+			return fmt.Errorf("%w: -connections: has %q; want numbers above 0", program.ErrUsage, s)
 		}
 		one := p
 		one.connections = n

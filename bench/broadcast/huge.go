@@ -15,6 +15,7 @@ import (
 	"github.com/veltrix/cairn/bench/broadcast/trial"
 	"github.com/veltrix/cairn/bench/broadcast/usage"
 	"github.com/veltrix/cairn/bench/origin"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/bench/report"
 )
 
@@ -88,11 +89,11 @@ func huge(ctx context.Context, args []string) error {
 	}
 	for _, d := range []time.Duration{p.load, p.short, p.surgeFor, p.stalledFor} {
 		if d < 0 {
-			return fmt.Errorf("%w: got a time of %v; want 0 or more", errUsage, d)
+			return fmt.Errorf("%w: got a time of %v; want 0 or more", program.ErrUsage, d)
 		}
 	}
 	if p.rate < 0 {
-		return fmt.Errorf("%w: -rate: is %g; want 0 or more", errUsage, p.rate)
+		return fmt.Errorf("%w: -rate: is %g; want 0 or more", program.ErrUsage, p.rate)
 	}
 	if p.servers == 0 {
 		p.servers = max(16, (p.connections+p.surge+perProcess-1)/perProcess)
@@ -140,7 +141,7 @@ func (p *hugePlan) pace(ctx context.Context, t *trial.Trial) error {
 	}
 	period := max(time.Second, (2 * slowest).Round(500*time.Millisecond))
 	p.rate = 1 / period.Seconds()
-	say("%-16s one delta takes %.0f ms: one is published every %v", "rate", slowest.Seconds()*1000, period)
+	program.Say("%-16s one delta takes %.0f ms: one is published every %v", "rate", slowest.Seconds()*1000, period)
 	return nil
 }
 
@@ -193,7 +194,7 @@ func (p *hugePlan) ours(ctx context.Context, k *system.Kit, r *hugeRecord) (err 
 	if r.Staleness, err = stale(ctx); err != nil {
 		return err
 	}
-	say("%-16s p50 ≤ %.0f ms, p99 ≤ %.0f ms, by the gateways", "staleness", r.Staleness.P50, r.Staleness.P99)
+	program.Say("%-16s p50 ≤ %.0f ms, p99 ≤ %.0f ms, by the gateways", "staleness", r.Staleness.P50, r.Staleness.P99)
 	if err := t.System.SetSweep(ctx, sweepDefault); err != nil {
 		return err
 	}
@@ -224,13 +225,13 @@ func (p *hugePlan) storms(ctx context.Context, t *trial.Trial, r *hugeRecord) (e
 		if r.Closes, err = t.Closes(ctx); err != nil {
 			return err
 		}
-		say("%-16s %v", "closed, by why", r.Closes)
+		program.Say("%-16s %v", "closed, by why", r.Closes)
 	}
 	if r.Comeback, err = t.DropAll(ctx, p.rate, p.within); err != nil {
 		return err
 	}
 	b := r.Comeback
-	say("%-16s half back in %.1f s, 99%% in %.1f s, all in %.1f s; %d resumed, %d anew, %d gaps, %d states in the end", "all cut", b.Half, b.Most, b.All, b.Resumed, b.Restarted, b.Gaps, b.States)
+	program.Say("%-16s half back in %.1f s, 99%% in %.1f s, all in %.1f s; %d resumed, %d anew, %d gaps, %d states in the end", "all cut", b.Half, b.Most, b.All, b.Resumed, b.Restarted, b.Gaps, b.States)
 	return nil
 }
 
@@ -253,16 +254,16 @@ func sayRoom(stallers int) error {
 	const each = 110 << 10 // both ends: docs/broadcast.md
 	if need := int64(stallers) * each; need > most/2 {
 		pages := 3 * need / int64(os.Getpagesize())
-		say("%-16s %d stalled readers keep up to %d MB, and TCP may have %d MB in all: it will drop packets of everyone. As root: sysctl -w net.ipv4.tcp_mem='%d %d %d'",
+		program.Say("%-16s %d stalled readers keep up to %d MB, and TCP may have %d MB in all: it will drop packets of everyone. As root: sysctl -w net.ipv4.tcp_mem='%d %d %d'",
 			"beware", stallers, need>>20, most>>20, pages/2, pages*3/4, pages)
 	}
 	return nil
 }
 
 func sayGrowth(what string, g *trial.Growth) {
-	say("%-16s %d connections in %.1f s, %.1f µs CPU each; %.1f KB idle, %.1f KB in the kernel", what, g.Connections, g.RampSeconds, g.CPUEach, g.BytesIdle/1000, g.BytesKernel/1000)
+	program.Say("%-16s %d connections in %.1f s, %.1f µs CPU each; %.1f KB idle, %.1f KB in the kernel", what, g.Connections, g.RampSeconds, g.CPUEach, g.BytesIdle/1000, g.BytesKernel/1000)
 }
 
 func sayLoad(what string, l *trial.Load) {
-	say("%-16s p50 %.0f ms, p99 %.0f ms (of a delta, median: %.0f), p99.9 %.0f ms, max %.0f ms; %.2f µs CPU a delivery; %d skips, %d gaps, %d lost, closes %v", what, l.P50, l.P99, l.P99Median, l.P999, l.Max, l.CPUEach, l.Skips, l.Gaps, l.Lost, l.Closes)
+	program.Say("%-16s p50 %.0f ms, p99 %.0f ms (of a delta, median: %.0f), p99.9 %.0f ms, max %.0f ms; %.2f µs CPU a delivery; %d skips, %d gaps, %d lost, closes %v", what, l.P50, l.P99, l.P99Median, l.P999, l.Max, l.CPUEach, l.Skips, l.Gaps, l.Lost, l.Closes)
 }

@@ -18,22 +18,17 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/peers"
 	"github.com/veltrix/cairn/bench/broadcast/system"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/lab"
 	"github.com/veltrix/cairn/internal/load/crowd"
 )
-
-var errUsage = errors.New("used wrongly")
 
 // commands are what this program can be told to do.
 var commands = []struct {
@@ -46,20 +41,7 @@ var commands = []struct {
 	{"report", runReport},
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, "broadcast:", err)
-		os.Exit(2)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "broadcast:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("broadcast", run) }
 
 func run(ctx context.Context, args []string) error {
 	switch {
@@ -75,7 +57,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		names = append(names, c.name)
 	}
-	return fmt.Errorf("%w: got %q; want %s", errUsage, args, strings.Join(names, ", "))
+	return fmt.Errorf("%w: got %q; want %s", program.ErrUsage, args, strings.Join(names, ", "))
 }
 
 // common are the flags of all that measures.
@@ -97,20 +79,17 @@ func (c *common) add(f *flag.FlagSet, rounds int) {
 
 // parse parses the flags of a command, and fills in what was left open.
 func (c *common) parse(f *flag.FlagSet, args []string) error {
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errUsage // flag has said why
+	if err := program.Parse(f, args); err != nil {
+		return err
 	}
 	if f.NArg() > 0 {
-		return fmt.Errorf("%w: %q: want flags only", errUsage, f.Arg(0))
+		return fmt.Errorf("%w: %q: want flags only", program.ErrUsage, f.Arg(0))
 	}
 	if c.rounds < 1 {
-		return fmt.Errorf("%w: -rounds: is %d; want 1 or more", errUsage, c.rounds)
+		return fmt.Errorf("%w: -rounds: is %d; want 1 or more", program.ErrUsage, c.rounds)
 	}
 	if c.out == "" {
-		root, err := repository()
+		root, err := program.Repository()
 		if err != nil {
 			return err
 		}
@@ -132,15 +111,6 @@ func (c *common) wants(name string) bool {
 	return false
 }
 
-// repository returns the folder of the main module.
-func repository() (string, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/veltrix/cairn").Output()
-	if err != nil {
-		return "", fmt.Errorf("go list -m: %w; want to be run in bench/broadcast", err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
 // withKit runs f with a kit whose lab ends with it, whatever happens.
 func (c *common) withKit(ctx context.Context, f func(*system.Kit) error) (err error) {
 	self, err := os.Executable()
@@ -154,7 +124,7 @@ func (c *common) withKit(ctx context.Context, f func(*system.Kit) error) (err er
 			return err
 		}
 		defer os.RemoveAll(dir)
-		say("builds cairn")
+		program.Say("builds cairn")
 		bin = filepath.Join(dir, "cairn")
 		if err := build(ctx, bin); err != nil {
 			return err
@@ -174,7 +144,7 @@ func (c *common) withKit(ctx context.Context, f func(*system.Kit) error) (err er
 // build builds cairn from the main module: this one has its own versions of
 // what both depend on.
 func build(ctx context.Context, bin string) error {
-	root, err := repository()
+	root, err := program.Repository()
 	if err != nil {
 		return err
 	}
@@ -183,14 +153,4 @@ func build(ctx context.Context, bin string) error {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return nil
-}
-
-var began = time.Now()
-
-// say tells people how far it is.
-func say(format string, args ...any) { sayTo(os.Stdout, format, args...) }
-
-func sayTo(w io.Writer, format string, args ...any) {
-	d := time.Since(began)
-	fmt.Fprintf(w, "%3d:%02d  %s\n", int(d.Minutes()), int(d.Seconds())%60, fmt.Sprintf(format, args...))
 }

@@ -3,10 +3,8 @@
 package main
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/trial"
@@ -121,24 +119,7 @@ func medianRow(k key, ls []*trial.Load, gs []*trial.Growth) *row {
 	return x
 }
 
-// command returns how make is told to do the same: where things are on this
-// machine is no part of it.
-func command(target string, args []string) string {
-	var said []string
-	for i := 0; i < len(args); i++ {
-		switch name, _, whole := strings.Cut(strings.TrimLeft(args[i], "-"), "="); name {
-		case "bin", "out":
-			if !whole {
-				i++
-			}
-		default:
-			said = append(said, args[i])
-		}
-	}
-	if len(said) == 0 {
-		return "make " + target
-	}
-	return fmt.Sprintf("make %s ARGS=%q", target, strings.Join(said, " "))
-}
+// command returns how make is told to do the same.
+func command(target string, args []string) string { return origin.Command(target, args, "bin", "out") }
 
 func sorted(set map[int]bool) []int { return slices.Sorted(maps.Keys(set)) }

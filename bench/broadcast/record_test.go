@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/trial"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/bench/report"
 )
 
@@ -120,7 +121,7 @@ func TestReport(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"fast"}, {"short", "-rounds", "0"}, {"short", "5"}, {"short", "-only", "nothing"}, {"full", "-connections", "many"}} {
-		if err := run(context.Background(), args); !errors.Is(err, errUsage) {
+		if err := run(context.Background(), args); !errors.Is(err, program.ErrUsage) {
 			t.Errorf("%q: got error %v; want one of usage", args, err)
 		}
 	}

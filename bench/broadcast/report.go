@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/veltrix/cairn/bench/broadcast/trial"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/bench/report"
 )
 
@@ -39,7 +40,7 @@ func runReport(_ context.Context, args []string) error {
 		return err
 	}
 	if plots == "" {
-		root, err := repository()
+		root, err := program.Repository()
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/bench/report"
 )
 
@@ -47,7 +48,7 @@ func short(ctx context.Context, args []string) error {
 // turn, and saves what there is after each round.
 func (c *common) interleave(ctx context.Context, k *system.Kit, r *record, save func() error, some []contender, plans ...*plan) error {
 	for round := range c.rounds {
-		say("round %d of %d", round+1, c.rounds)
+		program.Say("round %d of %d", round+1, c.rounds)
 		for _, p := range plans {
 			for _, x := range turn(some, round) {
 				e, err := p.measure(ctx, k, x, round+1)

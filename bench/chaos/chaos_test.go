@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/veltrix/cairn/bench/chaos/history"
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // TestFaults breaks a fleet three times under a small load. It asserts what
@@ -91,7 +92,7 @@ func TestParse(t *testing.T) {
 		"now":                     "want flags only",
 		"-for soon":               "used wrongly",
 	} {
-		if _, err := parse(strings.Fields(args)); !errors.Is(err, errUsage) || !strings.Contains(err.Error(), want) {
+		if _, err := parse(strings.Fields(args)); !errors.Is(err, program.ErrUsage) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", args, err, want)
 		}
 	}

@@ -17,15 +17,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // options are the flags.
@@ -52,24 +51,14 @@ type options struct {
 	out                   string
 }
 
-var errUsage = errors.New("used wrongly")
-
 func main() {
-	o, err := parse(os.Args[1:])
-	if err == nil {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		err = measure(ctx, o)
-	}
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, "chaos:", err)
-		os.Exit(2)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "chaos:", err)
-		os.Exit(1)
-	}
+	program.Main("chaos", func(ctx context.Context, args []string) error {
+		o, err := parse(args)
+		if err != nil {
+			return err
+		}
+		return measure(ctx, o)
+	})
 }
 
 func parse(args []string) (options, error) {
@@ -99,11 +88,8 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.verbose, "v", false, "say which tries got no answer")
 	f.StringVar(&o.out, "out", "bench/out/chaos.json", "where to write the result")
 	f.SetOutput(os.Stderr)
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return o, err
-		}
-		return o, errUsage // flag has said why
+	if err := program.Parse(f, args); err != nil {
+		return o, err
 	}
 	return o, o.check(f.Args(), faults)
 }
@@ -116,7 +102,7 @@ func (o *options) check(rest []string, faults string) error {
 	}
 	for _, name := range o.faults {
 		if !slices.Contains(kindNames(), name) {
-			return fmt.Errorf("%w: -faults: there is no %q; want some of %s", errUsage, name, strings.Join(kindNames(), ","))
+			return fmt.Errorf("%w: -faults: there is no %q; want some of %s", program.ErrUsage, name, strings.Join(kindNames(), ","))
 		}
 	}
 	if o.tiles == 0 {
@@ -127,17 +113,17 @@ func (o *options) check(rest []string, faults string) error {
 	}
 	switch {
 	case len(rest) > 0:
-		return fmt.Errorf("%w: %q: want flags only", errUsage, rest[0])
+		return fmt.Errorf("%w: %q: want flags only", program.ErrUsage, rest[0])
 	case o.rounds < 1:
-		return fmt.Errorf("%w: -rounds: is %d; want 1 or more", errUsage, o.rounds)
+		return fmt.Errorf("%w: -rounds: is %d; want 1 or more", program.ErrUsage, o.rounds)
 	case o.rate <= 0 || o.least > o.rate:
-		return fmt.Errorf("%w: -rate: is %v; want more than -least, %v", errUsage, o.rate, o.least)
+		return fmt.Errorf("%w: -rate: is %v; want more than -least, %v", program.ErrUsage, o.rate, o.least)
 	case o.crowd < 1 || o.crowd > o.players:
-		return fmt.Errorf("%w: -crowd: is %d; want 1 to all %d players", errUsage, o.crowd, o.players)
+		return fmt.Errorf("%w: -crowd: is %d; want 1 to all %d players", program.ErrUsage, o.crowd, o.players)
 	case o.batch < 1 || o.batch > 256:
-		return fmt.Errorf("%w: -batch: is %d; want 1 to 256", errUsage, o.batch)
+		return fmt.Errorf("%w: -batch: is %d; want 1 to 256", program.ErrUsage, o.batch)
 	case !slices.Contains([]string{"auto", "primary", "replicas", "fsync"}, o.ack):
-		return fmt.Errorf("%w: -ack: is %q; want auto, primary, replicas or fsync", errUsage, o.ack)
+		return fmt.Errorf("%w: -ack: is %q; want auto, primary, replicas or fsync", program.ErrUsage, o.ack)
 	}
 	return nil
 }

@@ -17,31 +17,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/veltrix/cairn/bench/program"
 )
 
-var errUsage = errors.New("used wrongly")
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, "claims:", err)
-		os.Exit(2)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "claims:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("claims", run) }
 
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 {
@@ -52,7 +35,7 @@ func run(ctx context.Context, args []string) error {
 			return show(args[1:])
 		}
 	}
-	return fmt.Errorf("%w: got %q; want short, full or report", errUsage, args)
+	return fmt.Errorf("%w: got %q; want short, full or report", program.ErrUsage, args)
 }
 
 // flags are those of all commands.
@@ -88,21 +71,18 @@ func parse(name string, args []string) (*flags, error) {
 		f.IntVar(&c.callers, "callers", 0, "engine: callers that put attempts at once; 0 means what suits each contender")
 		f.IntVar(&c.size, "batch", 0, "engine: attempts that each of them puts at once; 0 means what suits each contender")
 	}
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, err
-		}
-		return nil, errUsage // flag has said why
+	if err := program.Parse(f, args); err != nil {
+		return nil, err
 	}
 	if f.NArg() > 0 {
-		return nil, fmt.Errorf("%w: %q: want flags only", errUsage, f.Arg(0))
+		return nil, fmt.Errorf("%w: %q: want flags only", program.ErrUsage, f.Arg(0))
 	}
 	if min(c.rounds, c.shards, c.callers, c.size) < 0 {
-		return nil, fmt.Errorf("%w: -rounds, -shards, -callers and -batch: want 0 or more", errUsage)
+		return nil, fmt.Errorf("%w: -rounds, -shards, -callers and -batch: want 0 or more", program.ErrUsage)
 	}
 	for _, name := range list(c.only) {
 		if !slices.Contains(partNames(), name) {
-			return nil, fmt.Errorf("%w: -only: has %q; want some of %s", errUsage, name, strings.Join(partNames(), ", "))
+			return nil, fmt.Errorf("%w: -only: has %q; want some of %s", program.ErrUsage, name, strings.Join(partNames(), ", "))
 		}
 	}
 	return c, c.places()
@@ -110,7 +90,7 @@ func parse(name string, args []string) (*flags, error) {
 
 // places fills in where things go.
 func (c *flags) places() error {
-	root, err := repository()
+	root, err := program.Repository()
 	if err != nil {
 		return err
 	}
@@ -132,21 +112,4 @@ func list(s string) []string {
 		return nil
 	}
 	return strings.Split(s, ",")
-}
-
-// repository returns the folder of the module.
-func repository() (string, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return "", fmt.Errorf("go list -m: %w; want to be run in the repository", err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-var began = time.Now()
-
-// say tells people how far it is.
-func say(format string, args ...any) {
-	d := time.Since(began)
-	fmt.Printf("%3d:%02d  %s\n", int(d.Minutes()), int(d.Seconds())%60, fmt.Sprintf(format, args...))
 }

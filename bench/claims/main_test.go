@@ -11,12 +11,13 @@ import (
 	"testing"
 
 	"github.com/veltrix/cairn/bench/claims/engine"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/bench/report"
 )
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"fast"}, {"short", "5"}, {"short", "-rounds", "-1"}, {"full", "-only", "nothing"}, {"report", "-rounds", "1"}} {
-		if err := run(t.Context(), args); !errors.Is(err, errUsage) {
+		if err := run(t.Context(), args); !errors.Is(err, program.ErrUsage) {
 			t.Errorf("%q: got error %v; want one of usage", args, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/veltrix/cairn/bench/claims/engine"
 	"github.com/veltrix/cairn/bench/claims/scaling"
 	"github.com/veltrix/cairn/bench/claims/standings"
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // A finding is what a part measured. It may also draw plots ([plotter]).
@@ -53,16 +54,26 @@ func reads[F finding](b []byte) (finding, error) {
 	return f, nil
 }
 
-func runEngine(ctx context.Context, full bool, c *flags) (finding, error) {
-	o := engine.Short()
-	if full {
-		o = engine.Full()
-	}
-	o.Say, o.Dir, o.Profiles = say, c.dir, c.profiles
-	o.Shards, o.Callers, o.Size, o.Sweep = c.shards, c.callers, c.size, c.sweep
+// shared sets what the options of all parts have.
+func (c *flags) shared(sayTo *func(string, ...any), dir *string, rounds *int) {
+	*sayTo, *dir = program.Say, c.dir
 	if c.rounds > 0 {
-		o.Rounds = c.rounds
+		*rounds = c.rounds
 	}
+}
+
+// form returns the options of the short or the full form of a part.
+func form[O any](full bool, short, long func() O) O {
+	if full {
+		return long()
+	}
+	return short()
+}
+
+func runEngine(ctx context.Context, full bool, c *flags) (finding, error) {
+	o := form(full, engine.Short, engine.Full)
+	c.shared(&o.Say, &o.Dir, &o.Rounds)
+	o.Profiles, o.Shards, o.Callers, o.Size, o.Sweep = c.profiles, c.shards, c.callers, c.size, c.sweep
 	if some := list(c.contenders); some != nil {
 		o.Contenders = some
 	}
@@ -73,37 +84,19 @@ func runEngine(ctx context.Context, full bool, c *flags) (finding, error) {
 }
 
 func runEndToEnd(ctx context.Context, full bool, c *flags) (finding, error) {
-	o := endtoend.Short()
-	if full {
-		o = endtoend.Full()
-	}
-	o.Say, o.Dir = say, c.dir
-	if c.rounds > 0 {
-		o.Rounds = c.rounds
-	}
+	o := form(full, endtoend.Short, endtoend.Full)
+	c.shared(&o.Say, &o.Dir, &o.Rounds)
 	return endtoend.Run(ctx, o)
 }
 
 func runStandings(ctx context.Context, full bool, c *flags) (finding, error) {
-	o := standings.Short()
-	if full {
-		o = standings.Full()
-	}
-	o.Say, o.Dir = say, c.dir
-	if c.rounds > 0 {
-		o.Rounds = c.rounds
-	}
+	o := form(full, standings.Short, standings.Full)
+	c.shared(&o.Say, &o.Dir, &o.Rounds)
 	return standings.Run(ctx, o)
 }
 
 func runScaling(ctx context.Context, full bool, c *flags) (finding, error) {
-	o := scaling.Short()
-	if full {
-		o = scaling.Full()
-	}
-	o.Say, o.Dir = say, c.dir
-	if c.rounds > 0 {
-		o.Rounds = c.rounds
-	}
+	o := form(full, scaling.Short, scaling.Full)
+	c.shared(&o.Say, &o.Dir, &o.Rounds)
 	return scaling.Run(ctx, o)
 }

@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/veltrix/cairn/bench/claims/engine"
 	"github.com/veltrix/cairn/bench/origin"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/bench/report"
 )
 
@@ -56,7 +56,7 @@ func measure(ctx context.Context, full bool, args []string) error {
 		if only := list(c.only); only != nil && !slices.Contains(only, p.name) {
 			continue
 		}
-		say("%s", p.title)
+		program.Say("%s", p.title)
 		start := time.Now()
 		f, err := p.run(ctx, full, c)
 		if err != nil {
@@ -92,25 +92,11 @@ func measure(ctx context.Context, full bool, args []string) error {
 // command returns how make is told to do the same: where things are on this
 // machine is no part of it.
 func command(full bool, args []string) string {
-	target := "make bench"
+	target := "bench"
 	if full {
-		target = "make bench-full"
+		target = "bench-full"
 	}
-	var said []string
-	for i := 0; i < len(args); i++ {
-		switch name, _, whole := strings.Cut(strings.TrimLeft(args[i], "-"), "="); name {
-		case "out", "dir", "profiles":
-			if !whole {
-				i++
-			}
-		default:
-			said = append(said, args[i])
-		}
-	}
-	if len(said) == 0 {
-		return target
-	}
-	return fmt.Sprintf("%s ARGS=%q", target, strings.Join(said, " "))
+	return origin.Command(target, args, "out", "dir", "profiles")
 }
 
 // show puts the tables of the full form into a document, and draws its plots.

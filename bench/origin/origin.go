@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -28,4 +29,23 @@ func Commit() string {
 		return "unknown" // not in a checkout: a label only
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// Command returns how make is told to do what a benchmark was told, but for
+// flags that say where things are: that is no part of it.
+func Command(target string, args []string, places ...string) string {
+	var said []string
+	for i := 0; i < len(args); i++ {
+		name, _, whole := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		switch {
+		case !slices.Contains(places, name):
+			said = append(said, args[i])
+		case !whole:
+			i++
+		}
+	}
+	if len(said) == 0 {
+		return "make " + target
+	}
+	return fmt.Sprintf("make %s ARGS=%q", target, strings.Join(said, " "))
 }
