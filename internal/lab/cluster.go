@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ const slots = 16384
 // ClusterOptions says what a Cluster is like. The zero value has three
 // primaries and no replica.
 type ClusterOptions struct {
+	Name        string        // of its nodes, which are Name-1 and so on: one of its own for each Cluster of a lab; "" means redis
 	Primaries   int           // 0 means 3
 	Replicas    int           // of each primary
 	NodeTimeout time.Duration // after which a silent node is taken for dead; 0 means 2 s
@@ -37,6 +39,7 @@ type Cluster struct {
 // StartCluster starts a Redis Cluster whose slots are spread evenly, and waits
 // until all of it is in service.
 func (l *Lab) StartCluster(ctx context.Context, opts ClusterOptions) (*Cluster, error) {
+	opts.Name = cmp.Or(opts.Name, "redis")
 	if opts.Primaries == 0 {
 		opts.Primaries = 3
 	}
@@ -59,7 +62,7 @@ func (l *Lab) StartCluster(ctx context.Context, opts ClusterOptions) (*Cluster, 
 	starts, startCtx := errgroup.WithContext(ctx)
 	for i := range c.Nodes {
 		starts.Go(func() (err error) {
-			c.Nodes[i], err = l.StartRedis(startCtx, fmt.Sprintf("redis-%d", i+1), settings...)
+			c.Nodes[i], err = l.StartRedis(startCtx, fmt.Sprintf("%s-%d", opts.Name, i+1), settings...)
 			return err
 		})
 	}

@@ -42,6 +42,7 @@ func (b *bench) cluster(ctx context.Context, name string, opts lab.ClusterOption
 	if c := b.clusters[name]; c != nil {
 		return c, nil
 	}
+	opts.Name = name
 	c, err := b.lab.StartCluster(ctx, opts)
 	if err == nil {
 		b.clusters[name] = c
