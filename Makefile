@@ -95,7 +95,7 @@ bench-300k: ## 300,000 connections on this machine: latency, surge, stalled read
 	@scripts/setup.sh go redis
 	cd bench/broadcast && go run . huge $(ARGS)
 
-bench-plan: ## measures a small fleet under five loads and compares with cairn plan, into bench/out/plan.json; 3 minutes
+bench-plan: ## measures a small fleet under several loads and compares with cairn plan, into bench/out/plan.json; 3 minutes
 	@scripts/setup.sh go postgres redis
 	go run ./bench/plan $(ARGS)
 
