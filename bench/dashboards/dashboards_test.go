@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"image/png"
 	"io/fs"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"go.uber.org/goleak"
 
 	"github.com/veltrix/cairn/internal/lab"
@@ -156,6 +158,9 @@ func everything(t *testing.T) (all []asked) {
 	for _, r := range recorded {
 		all = append(all, asked{"rule " + r.Record, r.Expr})
 	}
+	scaled, err := scaledBy()
+	must(t, err)
+	all = append(all, scaled...)
 	alerts, err := rules("alerts.yml")
 	must(t, err)
 	for _, r := range alerts {
@@ -170,9 +175,39 @@ func everything(t *testing.T) (all []asked) {
 	return all
 }
 
+// scaledBy returns what the ScaledObjects of deploy/kubernetes ask Prometheus.
+func scaledBy() (all []asked, err error) {
+	files, err := filepath.Glob(filepath.Join(root(), "deploy", "kubernetes", "base", "scale-*.yaml"))
+	if err == nil && len(files) == 0 {
+		err = errors.New("no deploy/kubernetes/base/scale-*.yaml")
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var object struct {
+			Metadata struct{ Name string }
+			Spec     struct {
+				Triggers []struct {
+					Name     string
+					Metadata struct{ Query string }
+				}
+			}
+		}
+		if err := yaml.Unmarshal(b, &object); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		for _, t := range object.Spec.Triggers {
+			all = append(all, asked{"ScaledObject " + object.Metadata.Name + ", " + t.Name, t.Metadata.Query})
+		}
+	}
+	return all, err
+}
+
 // busy are the alerts that a healthy fleet may have on a busy machine, or in
 // its first minutes, or on a small disk.
-var busy = regexp.MustCompile(`Burn$|Slow$|Stale$|Late$|Behind$|Undecided$|Skipped$|ServerErrors$|ReadersStalled$|Unknown$|Reopened$|MemoryFilling$|RetentionStuck$|LogDisk$|BoardsUnavailable$|CommitsFail$`)
+var busy = regexp.MustCompile(`Burn$|Slow$|Stale$|Late$|Behind$|Undecided$|Skipped$|ServerErrors$|ReadersStalled$|Unknown$|Reopened$|MemoryFilling$|RetentionStuck$|LogDisk$|BoardsUnavailable$|CommitsFail$|ScalingNearLimit$`)
 
 // conditions returns those of the other alerts, which must not hold.
 func conditions(t *testing.T) (all []asked) {
@@ -237,7 +272,7 @@ func TestRules(t *testing.T) {
 	for _, args := range [][]string{
 		{"check", "rules", "recording.yml", "alerts.yml"},
 		{"check", "config", "prometheus.yml"},
-		{"test", "rules", "alerts_test.yml", "hours_test.yml"},
+		{"test", "rules", "alerts_test.yml", "hours_test.yml", "scaling_test.yml"},
 	} {
 		cmd := exec.CommandContext(t.Context(), promtool, args...)
 		cmd.Dir = filepath.Join(root(), "ops", "prometheus")
@@ -248,7 +283,7 @@ func TestRules(t *testing.T) {
 		}
 	}
 	var tested []byte
-	for _, f := range []string{"alerts_test.yml", "hours_test.yml"} {
+	for _, f := range []string{"alerts_test.yml", "hours_test.yml", "scaling_test.yml"} {
 		b, err := os.ReadFile(filepath.Join(root(), "ops", "prometheus", f))
 		must(t, err)
 		tested = append(tested, b...)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/veltrix/cairn/internal/eventlog/redislog"
 	"github.com/veltrix/cairn/internal/fleet"
 	"github.com/veltrix/cairn/internal/fleet/redisreg"
@@ -65,6 +67,7 @@ func budget(ctx context.Context, r *role, declared map[string]int) error {
 		r.log.Info("connections to one node of Redis, at most", args...)
 		return nil
 	}
+	exportDeclared(r.metrics, declared)
 	limit, err := r.store.MaxClients(ctx)
 	if err != nil {
 		return fmt.Errorf("--log: %w", err)
@@ -76,6 +79,19 @@ func budget(ctx context.Context, r *role, declared map[string]int) error {
 			count(declared), r.shards, sum, limit, headroom, sum*100/(100-headroom)+1)
 	}
 	return nil
+}
+
+// exportDeclared makes what --fleet says a metric: an alert holds what is wanted
+// against it.
+func exportDeclared(reg prometheus.Registerer, declared map[string]int) {
+	most := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "cairn_fleet_declared_processes",
+		Help: "Processes of a role that there may be, as --fleet says.",
+	}, []string{"role"})
+	reg.MustRegister(most)
+	for name, n := range declared {
+		most.WithLabelValues(name).Set(float64(n))
+	}
 }
 
 func count(declared map[string]int) (n int) {
