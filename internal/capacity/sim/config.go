@@ -12,6 +12,7 @@ import (
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/capacity"
+	"github.com/veltrix/cairn/internal/capacity/hpa"
 )
 
 // What an autoscaler may go by.
@@ -38,6 +39,11 @@ type Policy struct {
 	Stabilise cairn.Duration `json:"stabilise"` // pods are ended only if none were wanted for so long
 	Start     cairn.Duration `json:"start"`     // from the decision until a pod serves
 	Drain     cairn.Duration `json:"drain"`
+
+	// Behavior, if there is one, is how Kubernetes has pods come and go, instead
+	// of as many as are wanted at once, and Stabilise. Within a tenth of its
+	// target nothing is done then, whatever the trigger.
+	Behavior *hpa.Behavior `json:"behavior,omitempty"`
 
 	// Mended is what an operator raises Most to once it has been too few for
 	// MendAfter; 0 means nobody does.

@@ -3,6 +3,8 @@ package sim
 import (
 	"math"
 	"time"
+
+	"github.com/veltrix/cairn/internal/capacity/hpa"
 )
 
 // retryStart is how long a pod that got no client of Redis takes to try again.
@@ -11,36 +13,44 @@ const retryStart = 5 // seconds
 // scale is one look of the autoscaler.
 func (s *simulation) scale() {
 	p := &s.c.Policy
-	s.wanted = max(p.Least, s.wants())
 	have := 0
 	for _, x := range s.pods {
 		if !x.draining {
 			have++
 		}
 	}
+	s.wanted = max(p.Least, s.wants(have))
 	to := min(s.wanted, s.most)
 	switch {
-	case to > have:
+	case s.paced != nil:
+		s.paced.Most = s.most
+		s.change(have, s.paced.Next(time.Duration(s.now*float64(time.Second)), have, s.wanted))
+	case to >= have:
 		s.wantedLow = math.NaN()
-		for range to - have {
-			x := &pod{tokens: s.c.Pod.ConnectBurst}
-			s.pods = append(s.pods, x)
-			s.plan(s.now+time.Duration(p.Start).Seconds(), ready, x, 0)
-		}
-	case to == have:
-		s.wantedLow = math.NaN()
+		s.change(have, to)
 	case math.IsNaN(s.wantedLow):
 		s.wantedLow = s.now
 	case s.now-s.wantedLow >= time.Duration(p.Stabilise).Seconds():
-		for range have - to {
-			s.drain()
-		}
+		s.change(have, to)
 		s.wantedLow = math.NaN()
 	}
 }
 
-// wants returns how many pods the trigger asks for.
-func (s *simulation) wants() int {
+// change starts or ends pods.
+func (s *simulation) change(have, to int) {
+	for range to - have {
+		x := &pod{tokens: s.c.Pod.ConnectBurst}
+		s.pods = append(s.pods, x)
+		s.plan(s.now+time.Duration(s.c.Policy.Start).Seconds(), ready, x, 0)
+	}
+	for range have - to {
+		s.drain()
+	}
+}
+
+// wants returns how many pods the trigger asks for, where there are so many,
+// those that start among them.
+func (s *simulation) wants(have int) int {
 	p := &s.c.Policy
 	n := s.serving()
 	if n == 0 {
@@ -67,6 +77,9 @@ func (s *simulation) wants() int {
 		busy += s.backlog / (s.c.Pod.Events * time.Duration(p.Start+p.Poll).Seconds())
 	}
 	sockets := float64(s.connected+s.waiting-s.leaving) / (p.TargetCPU * float64(s.c.Pod.Sockets))
+	if s.paced != nil {
+		return hpa.Desired(have, []hpa.Metric{{Sum: busy, Target: 1}, {Sum: sockets, Target: 1}})
+	}
 	return int(min(1e5, math.Ceil(max(busy, sockets)-1e-9)))
 }
 

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/veltrix/cairn/internal/capacity/hpa"
 )
 
 // A pod serves, starts or drains. Its clients are a number: they are alike.
@@ -39,10 +41,11 @@ type simulation struct {
 	lag       float64 // seconds
 	demand    float64 // share of all pods that would be used, had they no bound
 
-	used      []float64 // share of all pods that was used, second by second
-	wantedLow float64   // since when fewer pods were enough; NaN: they are not
-	wanted    int       // pods
-	most      int       // as it is now
+	used      []float64   // share of all pods that was used, second by second
+	wantedLow float64     // since when fewer pods were enough; NaN: they are not
+	wanted    int         // pods
+	most      int         // as it is now
+	paced     *hpa.Scaler // nil without a Behavior
 	maxRedis  int
 	stuck     float64 // how long the policy's Most was too few
 	full      float64 // and Redis had no client left
@@ -60,6 +63,9 @@ func Run(c Config) (*Result, error) {
 	s := &simulation{
 		c: &c, rng: rand.New(rand.NewPCG(c.Seed, 0x636169726e)), end: (last - first).Seconds(),
 		wantedLow: math.NaN(), most: c.Policy.Most, maxRedis: c.Redis.Max, res: Result{Config: c},
+	}
+	if b := c.Policy.Behavior; b != nil {
+		s.paced = &hpa.Scaler{Least: c.Policy.Least, Behavior: *b}
 	}
 	for range c.Policy.Least {
 		p := &pod{ready: true, tokens: c.Pod.ConnectBurst}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/capacity"
+	"github.com/veltrix/cairn/internal/capacity/hpa"
 	"github.com/veltrix/cairn/internal/capacity/sim"
 )
 
@@ -57,6 +58,10 @@ func configs() *rapid.Generator[sim.Config] {
 		c.Redis.PerPod, c.Redis.PerSocket = 3, rapid.Float64Range(0, 1).Draw(t, "per socket")
 		c.Redis.Max = rapid.IntRange(10, 150).Draw(t, "maxclients")
 		c.Patience = cairn.Duration(rapid.IntRange(1, 120).Draw(t, "patience")) * cairn.Duration(time.Second)
+		if rapid.Bool().Draw(t, "behavior") {
+			b := hpa.DefaultBehavior().Hurried(rapid.Float64Range(1, 20).Draw(t, "hurry"))
+			c.Policy.Behavior = &b
+		}
 		return c
 	})
 }
@@ -109,6 +114,31 @@ func TestMonotone(t *testing.T) {
 			t.Fatalf("twice the pods let events wait %g s, and half %g s", r.LagMost, less.LagMost)
 		}
 	})
+}
+
+// TestBehavior: pods come and go as a HorizontalPodAutoscaler lets them.
+func TestBehavior(t *testing.T) {
+	c := ours(t)
+	c.Policy.Least, c.Policy.Most, c.Policy.Poll = 1, 8, cairn.Duration(time.Second)
+	c.Policy.Behavior = &hpa.Behavior{
+		Up:   hpa.Rules{Policies: []hpa.Policy{{Type: hpa.Percent, Value: 100, Period: 15 * time.Second}}},
+		Down: hpa.Rules{Window: 30 * time.Second, Policies: []hpa.Policy{{Type: hpa.Pods, Value: 1, Period: 20 * time.Second}}},
+	}
+	c.Policy.Start, c.Pod.Sockets = cairn.Duration(2*time.Second), 100
+	full := 8 * 100 * c.Policy.TargetCPU
+	c.Traffic = []sim.Point{{}, {At: time.Minute}, {At: time.Minute, Connections: full}, {At: 3 * time.Minute, Connections: full}, {At: 3 * time.Minute}, {At: 7 * time.Minute}}
+	last := 1
+	for _, s := range run(t, c).Timeline {
+		switch {
+		case s.Pods > 2*last || s.Pods < last-1:
+			t.Errorf("at minute %.1f: %d pods, and %d ten seconds before; want at most twice as many, or one less", s.Minute, s.Pods, last)
+		case s.Minute > 2 && s.Minute < 3.4 && s.Pods != 8:
+			t.Errorf("at minute %.1f: %d pods, want 8", s.Minute, s.Pods)
+		case s.Minute > 6.5 && s.Pods != 1:
+			t.Errorf("at minute %.1f: %d pods, want 1", s.Minute, s.Pods)
+		}
+		last = s.Pods
+	}
 }
 
 // TestFebruary: the original's surge shows what they told of, and ours does not.
