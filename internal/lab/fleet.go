@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -22,6 +23,9 @@ import (
 // none.
 type Spec struct {
 	Generators, Claims, Gateways, Leaderboards, Rewards int // 0 means 2
+	// Most is how many of a role there may be, as --fleet has it, where
+	// [Fleet.Start] is to start more of them; 0 means as many as there are.
+	Most map[string]int
 
 	Redis    ClusterOptions
 	Postgres PostgresOptions
@@ -72,8 +76,11 @@ type Fleet struct {
 	Ledger *Postgres
 	Keys   string // the file of the secrets that all share
 
-	spec  Spec
-	roles []*Role // in the order of Roles, and of their names
+	spec Spec
+
+	mu    sync.Mutex
+	roles []*Role        // in the order of Roles, and of their names; then those that were started later
+	last  map[string]int // the highest number of a role
 }
 
 // StartFleet starts a whole fleet: Redis and PostgreSQL, the logs provisioned,
@@ -125,7 +132,9 @@ func (f *Fleet) startRoles(ctx context.Context) error {
 		n    int
 	}
 	var places []place
+	f.last = map[string]int{}
 	for _, role := range Roles {
+		f.last[role] = f.spec.count(role)
 		for n := range f.spec.count(role) {
 			places = append(places, place{role, n + 1})
 		}
@@ -139,6 +148,24 @@ func (f *Fleet) startRoles(ctx context.Context) error {
 		})
 	}
 	return starts.Wait()
+}
+
+// Start starts one more process of a role, under a name that none had before,
+// and returns when it can be reached; it may not be ready yet. Start may be
+// called concurrently, and with Roles.
+func (f *Fleet) Start(ctx context.Context, role string) (*Role, error) {
+	f.mu.Lock()
+	f.last[role]++
+	n := f.last[role]
+	f.mu.Unlock()
+	r, err := f.start(ctx, role, n)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.roles = append(f.roles, r)
+	return r, nil
 }
 
 // start starts the n-th process of a role.
@@ -172,7 +199,7 @@ func (f *Fleet) start(ctx context.Context, role string, n int) (*Role, error) {
 func (f *Fleet) declared() string {
 	var parts []string
 	for _, role := range Roles {
-		if n := f.spec.count(role); n > 0 {
+		if n := max(f.spec.count(role), f.spec.Most[role]); n > 0 {
 			parts = append(parts, fmt.Sprintf("%s=%d", role, n))
 		}
 	}
@@ -182,6 +209,8 @@ func (f *Fleet) declared() string {
 // Roles returns every process of a role, or of all roles for "", those that
 // have ended too.
 func (f *Fleet) Roles(role string) []*Role {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(f.roles), func(r *Role) bool { return role != "" && r.Role != role })
 }
 
@@ -231,7 +260,7 @@ func (f *Fleet) createHunt(ctx context.Context, file, hunt string) error {
 
 // AwaitReady waits until every role that runs says that it is ready.
 func (f *Fleet) AwaitReady(ctx context.Context) error {
-	for _, r := range f.roles {
+	for _, r := range f.Roles("") {
 		if r.Running() && !r.Paused() {
 			if err := r.AwaitReady(ctx); err != nil {
 				return err

@@ -138,8 +138,13 @@ func (r *Role) Restart(ctx context.Context) error {
 // Stop drains the role: it interrupts it and waits. One that has not ended when
 // ctx does writes what each of its goroutines is doing into its log, and is
 // killed; that is an error, as is an exit code other than 0.
-func (r *Role) Stop(ctx context.Context) error {
-	err := r.Process.interrupt(ctx, syscall.SIGINT)
+func (r *Role) Stop(ctx context.Context) error { return r.drain(ctx, syscall.SIGINT) }
+
+// Terminate is Stop by the signal that Kubernetes and systemd send, SIGTERM.
+func (r *Role) Terminate(ctx context.Context) error { return r.drain(ctx, syscall.SIGTERM) }
+
+func (r *Role) drain(ctx context.Context, sig syscall.Signal) error {
+	err := r.Process.interrupt(ctx, sig)
 	if !r.Running() {
 		return err
 	}
