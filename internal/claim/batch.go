@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/internal/trail"
 )
 
 // A batch is attempts that came together, on their way through their shards
@@ -18,6 +19,7 @@ type batch struct {
 	at       cairn.Instant      // by the owner's clock, at receipt
 	lookup   bool               // asks who holds the tiles; claims nothing
 	calls    []call             // one an attempt
+	traced   context.Context    // with the span that asks; nil unless it is in a trace
 
 	out  atomic.Int64  // calls that are not answered, and one while they are routed
 	held atomic.Int32  // who has it: the calls, as long as some are out, and a caller that waits
@@ -49,6 +51,7 @@ type chain struct {
 	batch       *batch
 	first, last int32
 	n           int
+	span        *chainSpan // nil unless it is in a trace
 }
 
 // each calls f with each call of a chain, which f may give away.
@@ -86,7 +89,7 @@ func (b *batch) let() {
 	default:
 	}
 	clear(b.copies)
-	b.attempts, b.answered = nil, nil
+	b.attempts, b.answered, b.traced = nil, nil, nil
 	if cap(b.calls) <= batchKeep {
 		b.service.batches.Put(b)
 	}
@@ -106,6 +109,9 @@ func (b *batch) ended(n int64) {
 
 // send has every call decided: by the shard that owns its tile, or here.
 func (b *batch) send(ctx context.Context) {
+	if b.service.opts.Tracer != nil && trail.Sampled(ctx) {
+		b.traced = ctx
+	}
 	by := time.Now().Add(b.service.opts.MapWait) // one wait for all
 	var t tally
 	var at *atlas
@@ -164,7 +170,11 @@ func (b *batch) hand(t *tally) {
 	for _, i := range b.linked {
 		h := b.chains[i]
 		b.chains[i].n = 0
+		if b.traced != nil {
+			h.span = b.startChain(int(i), h.n)
+		}
 		if err := b.service.shards[i].put(h); err != nil {
+			h.span.fail(err)
 			h.each(func(c *call) { t.answer(c, err) })
 		}
 	}

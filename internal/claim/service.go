@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
@@ -39,6 +40,7 @@ type Options struct {
 	Now     func() time.Time      // the clock that judges; nil means time.Now
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing
+	Tracer  trace.Tracer          // makes the spans of batches whose context is traced; nil makes none
 }
 
 // A Service owns shards and answers attempts. Its methods may be called

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 
 	"github.com/veltrix/cairn"
@@ -25,6 +26,8 @@ type world struct {
 	store *filelog.Store
 	maps  eventlog.Writer
 	ctrl  eventlog.Writer
+
+	tracer trace.Tracer // of the service; nil: none
 
 	*Service
 	stop func()
@@ -105,7 +108,7 @@ func nowTick() cairn.Tick { return cairn.Tick(time.Now().Unix()) }
 
 func (w *world) start() {
 	w.t.Helper()
-	w.Service = New(w.store, puzzle.New(testKey), Options{Shards: testShards})
+	w.Service = New(w.store, puzzle.New(testKey), Options{Shards: testShards, Tracer: w.tracer})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()

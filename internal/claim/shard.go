@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/eventlog"
@@ -54,6 +57,7 @@ type shard struct {
 	claims  []cairn.Claim   // of the record that is being replayed
 	spare   []chain         // the queue's other half: swapped, so that neither grows anew
 	waiting []*call         // decided, but not to be told before their grant is committed
+	traced  []*chainSpan    // of those that have any such, if they are traced
 	tally   tally           // of what was answered in this round
 	body    []byte
 }
@@ -139,6 +143,7 @@ func (sh *shard) close() {
 func (sh *shard) dismiss(q []chain, err error) {
 	for i, h := range q {
 		q[i] = chain{}
+		h.span.fail(err)
 		h.each(func(c *call) { sh.tally.answer(c, err) })
 	}
 	sh.flush()
@@ -183,12 +188,16 @@ type flight struct {
 	from eventlog.Offset
 	off  eventlog.Offset
 	err  error
+	span trace.Span // nil unless it has claims that are traced
 }
 
 // appendLoop appends what it is sent, one at a time, until flights is closed.
 func appendLoop(ctx context.Context, w eventlog.Writer, flights <-chan flight, landed chan<- flight) {
 	for f := range flights {
 		f.off, f.err = w.Append(ctx, f.body, f.from)
+		if f.span != nil {
+			endAppend(&f)
+		}
 		landed <- f
 	}
 }
@@ -245,10 +254,14 @@ func (sh *shard) expire() {
 
 // depart makes the record of the next batch.
 func (sh *shard) depart(next eventlog.Offset) flight {
-	claims, _ := sh.book.Take(batchMax)
+	claims, first := sh.book.Take(batchMax)
 	sh.service.metrics.batch.Observe(float64(len(claims)))
 	sh.body = wire.AppendClaims(sh.body[:0], claims)
-	return flight{body: sh.body, from: sh.book.From(next)}
+	f := flight{body: sh.body, from: sh.book.From(next)}
+	if len(sh.traced) > 0 {
+		f.span = sh.startAppend(first, len(claims), len(f.body))
+	}
+	return f
 }
 
 // land ends the flight of a batch. It returns an error if the writer has ended.
@@ -276,7 +289,12 @@ func (sh *shard) decide(q []chain) {
 	for i, h := range q {
 		q[i] = chain{} // the slice is used again; the batch must not be held by it
 		if h.batch.at < tooOld {
+			h.span.fail(ErrUnavailable)
 			h.each(func(c *call) { sh.tally.answer(c, ErrUnavailable) })
+			continue
+		}
+		if h.span != nil {
+			sh.decideTraced(h)
 			continue
 		}
 		h.each(sh.decideOne)
@@ -314,6 +332,9 @@ func (sh *shard) commit(off eventlog.Offset) {
 	}
 	clear(sh.waiting[len(rest):])
 	sh.waiting = rest
+	if len(sh.traced) > 0 {
+		sh.endChains(last, nil)
+	}
 	sh.flush()
 }
 
@@ -324,6 +345,7 @@ func (sh *shard) abandon(err error) {
 	}
 	clear(sh.waiting)
 	sh.waiting = sh.waiting[:0]
+	sh.endChains(math.MaxUint64, err)
 	sh.flush()
 }
 
@@ -335,5 +357,6 @@ func (sh *shard) pend() {
 	}
 	clear(sh.waiting)
 	sh.waiting = sh.waiting[:0]
+	sh.endChains(math.MaxUint64, errPending)
 	sh.flush()
 }
