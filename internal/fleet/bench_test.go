@@ -3,12 +3,15 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/claim"
@@ -18,8 +21,9 @@ import (
 )
 
 // benchFleet runs one claims process and one gateway on loopback, with one map
-// that stays open.
-func benchFleet(b *testing.B) (*Claims, cairn.Tick) {
+// that stays open. They make spans if they have tracers, and log to log if it is
+// not nil.
+func benchFleet(b testing.TB, gateway, claimer trace.Tracer, log *slog.Logger) (*Claims, cairn.Tick) {
 	w := newWorld(b)
 	tick := cairn.Tick(time.Now().Unix())
 	m := simMap(tick)
@@ -35,11 +39,11 @@ func benchFleet(b *testing.B) (*Claims, cairn.Tick) {
 
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(b, err)
-	service := claim.New(w.store, puzzle.New([32]byte{1}), claim.Options{Shards: simShards, Standby: true})
-	owner, err := NewOwner(service, &w.reg.Local, OwnerOptions{Name: "a", Addr: ln.Addr().String()})
+	service := claim.New(w.store, puzzle.New([32]byte{1}), claim.Options{Shards: simShards, Standby: true, Tracer: claimer})
+	owner, err := NewOwner(service, &w.reg.Local, OwnerOptions{Name: "a", Addr: ln.Addr().String(), Log: log, Tracer: claimer})
 	must(b, err)
 	claims := NewClaims(&w.reg.Local, ClaimsOptions{
-		Shards: simShards, ShardsOf: func(cairn.HuntID, cairn.Tick) (int, bool) { return simShards, true },
+		Shards: simShards, ShardsOf: func(cairn.HuntID, cairn.Tick) (int, bool) { return simShards, true }, Tracer: gateway,
 	})
 	srv := Server(owner.Handler())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -64,7 +68,7 @@ func benchFleet(b *testing.B) (*Claims, cairn.Tick) {
 // which lose: what a crowd on a map does to the way from a gateway to the
 // owner and back.
 func BenchmarkClaim(b *testing.B) {
-	claims, tick := benchFleet(b)
+	claims, tick := benchFleet(b, nil, nil, nil)
 	var player atomic.Uint64
 	b.SetParallelism(256)
 	b.ReportAllocs()
@@ -86,7 +90,7 @@ func BenchmarkClaim(b *testing.B) {
 // BenchmarkClaimAll is the same with 64 attempts a call.
 func BenchmarkClaimAll(b *testing.B) {
 	const size = 64
-	claims, tick := benchFleet(b)
+	claims, tick := benchFleet(b, nil, nil, nil)
 	var player atomic.Uint64
 	b.SetParallelism(16)
 	b.ReportAllocs()

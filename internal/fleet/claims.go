@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/claim"
@@ -37,6 +38,7 @@ type ClaimsOptions struct {
 	Dial    DialFunc              // nil dials TCP
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing
+	Tracer  trace.Tracer          // makes the spans of attempts that are traced; nil makes none
 }
 
 // Claims decides attempts by asking the owners of their shards: what a
@@ -148,34 +150,46 @@ func (c *Claims) Lookup(ctx context.Context, ref cairn.TileRef, player cairn.Pla
 // ClaimAll decides several attempts, each on its own, and fills out, which
 // must be as long. It returns when all are decided or ctx ends.
 func (c *Claims) ClaimAll(ctx context.Context, as []cairn.Attempt, out []claim.Answer) {
+	if len(as) == 0 {
+		return
+	}
+	ctx, by := c.sender(ctx, as[0].TileRef, len(as))
 	var wg sync.WaitGroup
 	for i := range as {
-		wg.Go(func() { out[i].Verdict, out[i].Err = c.one(ctx, &as[i], false) })
+		wg.Go(func() { out[i].Verdict, out[i].Err = c.timed(ctx, &as[i], false, by) })
 	}
 	wg.Wait()
 }
 
 // one asks owner after owner until one has decided the attempt or ctx ends.
 func (c *Claims) one(ctx context.Context, a *cairn.Attempt, lookup bool) (cairn.Verdict, error) {
-	began := time.Now()
-	defer func() { c.metrics.duration.Observe(time.Since(began).Seconds()) }()
-	return c.ask(ctx, a, lookup, false)
+	ctx, by := c.sender(ctx, a.TileRef, 1)
+	return c.timed(ctx, a, lookup, by)
 }
 
-// ask is one for an attempt of which perhaps says that an owner may have
-// decided it, and nobody heard.
-func (c *Claims) ask(ctx context.Context, a *cairn.Attempt, lookup, perhaps bool) (cairn.Verdict, error) {
+func (c *Claims) timed(ctx context.Context, a *cairn.Attempt, lookup bool, by sender) (cairn.Verdict, error) {
+	began := time.Now()
+	v, err := c.ask(ctx, a, lookup, false, by)
+	c.metrics.duration.Observe(time.Since(began).Seconds())
+	by.batch.Answered(v.Outcome, err)
+	return v, err
+}
+
+// ask asks for an attempt of which perhaps says that an owner may have decided
+// it, and nobody heard.
+func (c *Claims) ask(ctx context.Context, a *cairn.Attempt, lookup, perhaps bool, by sender) (cairn.Verdict, error) {
 	pause := backoffMin
 	hops := 0 // since the last pause
 	var hint Member
 	for tries := 0; ; tries++ {
 		if tries > 0 {
 			c.metrics.retries.Inc()
+			by.again(hint.Name)
 		}
 		to, l, changed := c.route(a.TileRef, hint)
 		r := result{fate: unsent}
 		if l != nil {
-			r = l.do(ctx, a, lookup)
+			r = l.do(ctx, a, lookup, by.origin)
 		}
 		switch hint = (Member{}); r.fate {
 		case decided:

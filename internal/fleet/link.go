@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -38,7 +39,8 @@ type flight struct {
 	attempt *cairn.Attempt // not read after the flight's end
 	lookup  bool
 	by      time.Time
-	done    func(result) // called once; with the link's lock held: it must not wait
+	origin  *fleetpb.Origin // nil: nobody's
+	done    func(result)    // called once; with the link's lock held: it must not wait
 }
 
 // A link is the one stream from a gateway to one owner. It opens when there is
@@ -73,14 +75,14 @@ func newLink(p *peers, m Member, tasks *sync.WaitGroup) *link {
 func (l *link) close() { l.cancel() }
 
 // do sends an attempt and waits for what becomes of it, at most until ctx ends.
-func (l *link) do(ctx context.Context, a *cairn.Attempt, lookup bool) result {
+func (l *link) do(ctx context.Context, a *cairn.Attempt, lookup bool, origin *fleetpb.Origin) result {
 	by, ok := ctx.Deadline()
 	if !ok {
 		by = time.Now().Add(withinMax)
 	}
 	done := make(chan result, 1)
 	l.mu.Lock()
-	id := l.send(&flight{attempt: a, lookup: lookup, by: by, done: func(r result) { done <- r }})
+	id := l.send(&flight{attempt: a, lookup: lookup, by: by, origin: origin, done: func(r result) { done <- r }})
 	l.mu.Unlock()
 	wake(l.wake)
 	select {
@@ -212,6 +214,7 @@ func (l *link) take() []*fleetpb.Attempt {
 	defer l.mu.Unlock()
 	now := time.Now()
 	var batch []*fleetpb.Attempt
+	var origin *fleetpb.Origin // of the attempt before
 	n := 0
 	for n < len(l.queue) && len(batch) < batchMax {
 		id := l.queue[n]
@@ -220,7 +223,12 @@ func (l *link) take() []*fleetpb.Attempt {
 		if f == nil { // given up
 			continue
 		}
-		batch = append(batch, attemptTo(id, f.attempt, f.lookup, f.by.Sub(now)))
+		p := attemptTo(id, f.attempt, f.lookup, f.by.Sub(now))
+		if f.origin != origin {
+			origin = f.origin
+			p.Origin = cmp.Or(origin, nobody)
+		}
+		batch = append(batch, p)
 		l.sent[id] = true
 	}
 	l.queue = l.queue[:copy(l.queue, l.queue[n:])]

@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/veltrix/cairn/internal/claim"
+	"github.com/veltrix/cairn/internal/trail"
 )
 
 const (
@@ -36,6 +38,7 @@ type OwnerOptions struct {
 	Dial    DialFunc              // nil dials TCP
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing
+	Tracer  trace.Tracer          // makes the spans of attempts that are traced; nil makes none
 }
 
 // An Owner makes a claim service one of a fleet: it says that it is there,
@@ -52,6 +55,8 @@ type Owner struct {
 	metrics *ownerMetrics
 	kick    chan struct{} // capacity 1: reconcile now
 	asking  []inquirer    // by shard
+
+	undecided trail.Few // lines of attempts that were not
 
 	mu       sync.Mutex
 	leaving  bool

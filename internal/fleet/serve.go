@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/veltrix/cairn/internal/claim"
 	"github.com/veltrix/cairn/internal/fleet/fleetpb"
 	"github.com/veltrix/cairn/internal/fleet/fleetpb/fleetpbconnect"
+	"github.com/veltrix/cairn/internal/trail"
 )
 
 const (
@@ -114,13 +116,19 @@ type doubt struct {
 	attempt *fleetpb.Attempt
 	shard   int
 	verdict cairn.Verdict
+	batch   *trail.Batch
 }
 
 // decide decides what came in one message. It does not wait.
 func (s *session) decide(ctx context.Context, in []*fleetpb.Attempt) {
 	as := make([]cairn.Attempt, 0, len(in))
 	of := make([]*fleetpb.Attempt, 0, len(in))
+	var origin, traced *fleetpb.Origin // of the attempt before; of those in as
 	for _, p := range in {
+		if p.Origin == nil {
+			p.Origin = origin
+		}
+		origin = p.Origin
 		if s.inFlight.Add(1) > 2*windowMax { // more than a gateway has: it has given some up
 			s.answer(p, &fleetpb.Answer{Refusal: &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_FULL}})
 			continue
@@ -131,17 +139,31 @@ func (s *session) decide(ctx context.Context, in []*fleetpb.Attempt) {
 			s.tasks.Go(func() { s.alone(ctx, p, &a) })
 			continue
 		}
+		if t := s.owner.traced(origin); t != traced { // a trace's are a batch of their own, in their turn
+			s.submit(ctx, traced, as, of)
+			as, of, traced = as[len(as):], of[len(of):], t
+		}
 		as, of = append(as, a), append(of, p)
 	}
+	s.submit(ctx, traced, as, of)
+}
+
+// submit has the attempts as, which came as of, decided. They are in one trace,
+// if they are in any.
+func (s *session) submit(ctx context.Context, traced *fleetpb.Origin, as []cairn.Attempt, of []*fleetpb.Attempt) {
+	if len(as) == 0 {
+		return
+	}
+	ctx, batch := s.owner.join(ctx, traced, as[0].TileRef, len(as))
 	s.owner.service.Submit(ctx, as, func(i int, a *claim.Answer) {
 		v, err := &a.Verdict, a.Err
 		if err == nil && !s.owner.sure(v) {
 			if shard, ok := s.owner.service.ShardOf(as[i].TileRef); ok && !s.owner.trusts(shard) {
-				s.doubts.put(doubt{of[i], shard, *v})
+				s.doubts.put(doubt{of[i], shard, *v, batch})
 				return
 			}
 		}
-		s.tell(of[i], v, err)
+		s.tell(of[i], v, err, batch)
 	})
 }
 
@@ -149,8 +171,9 @@ func (s *session) decide(ctx context.Context, in []*fleetpb.Attempt) {
 func (s *session) alone(ctx context.Context, p *fleetpb.Attempt, a *cairn.Attempt) {
 	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(p.WithinMs)*time.Millisecond, withinMax))
 	defer cancel()
+	ctx, batch := s.owner.join(ctx, s.owner.traced(p.Origin), a.TileRef, 1)
 	v, err := s.owner.decide(ctx, a, p.Lookup)
-	s.tell(p, &v, err)
+	s.tell(p, &v, err, batch)
 }
 
 // verify settles doubts until ctx ends, those of a shard together.
@@ -168,17 +191,21 @@ func (s *session) verify(ctx context.Context) {
 			s.tasks.Go(func() {
 				err := s.owner.confirm(ctx, shard)
 				for i := range ds {
-					s.tell(ds[i].attempt, &ds[i].verdict, err)
+					s.tell(ds[i].attempt, &ds[i].verdict, err, ds[i].batch)
 				}
 			})
 		}
 	}
 }
 
-// tell answers an attempt.
-func (s *session) tell(p *fleetpb.Attempt, v *cairn.Verdict, err error) {
+// tell answers an attempt of a batch.
+func (s *session) tell(p *fleetpb.Attempt, v *cairn.Verdict, err error, batch *trail.Batch) {
+	batch.Answered(v.Outcome, err)
 	switch {
 	case err == nil:
+		if v.Outcome == cairn.Pending {
+			s.owner.warn(p, errPending)
+		}
 		s.answer(p, answerOf(p.Id, v))
 	case errors.Is(err, claim.ErrNotOwner):
 		refusal := &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_NOT_OWNER}
@@ -188,8 +215,18 @@ func (s *session) tell(p *fleetpb.Attempt, v *cairn.Verdict, err error) {
 		}
 		s.answer(p, &fleetpb.Answer{Refusal: refusal})
 	default:
+		s.owner.warn(p, err)
 		s.answer(p, &fleetpb.Answer{Refusal: &fleetpb.Refusal{Reason: fleetpb.Reason_REASON_UNAVAILABLE}})
 	}
+}
+
+var errPending = errors.New("it is not known whether the log has it")
+
+// warn logs that an attempt was not decided. The gateway's own line of it has
+// the same request_id.
+func (o *Owner) warn(p *fleetpb.Attempt, err error) {
+	o.undecided.Warn(context.Background(), o.opts.Log, "an attempt was not decided", slog.String("request_id", p.Origin.GetRequestId()),
+		slog.String("hunt", p.Hunt), slog.Int64("map", p.Tick), slog.Uint64("tile", uint64(p.Tile)), slog.Any("err", err))
 }
 
 func (s *session) answer(p *fleetpb.Attempt, a *fleetpb.Answer) {

@@ -18,7 +18,11 @@ const submitWithin = 5 * time.Second
 // attempts to Claims. The Answer is borrowed; as is Claims' until the last. ctx
 // bounds nothing but what has to be asked for again.
 func (c *Claims) Submit(ctx context.Context, as []cairn.Attempt, answered func(int, *claim.Answer)) {
-	began := time.Now()
+	if len(as) == 0 {
+		return
+	}
+	s := &submission{claims: c, began: time.Now(), as: as, answered: answered}
+	s.ctx, s.by = c.sender(ctx, as[0].TileRef, len(as))
 	var at *link // that holds what was queued and not yet woken for
 	for i := range as {
 		a := &as[i]
@@ -27,13 +31,13 @@ func (c *Claims) Submit(ctx context.Context, as []cairn.Attempt, answered func(i
 			wake(at.wake)
 		}
 		at = l
-		done := func(r result) { c.submitted(ctx, began, a, r, i, answered) }
+		done := func(r result) { s.take(i, r) }
 		if l == nil {
 			done(result{fate: unsent})
 			continue
 		}
 		l.mu.Lock()
-		l.send(&flight{attempt: a, by: began.Add(submitWithin), done: done})
+		l.send(&flight{attempt: a, by: s.began.Add(submitWithin), origin: s.by.origin, done: done})
 		l.mu.Unlock()
 	}
 	if at != nil {
@@ -41,32 +45,50 @@ func (c *Claims) Submit(ctx context.Context, as []cairn.Attempt, answered func(i
 	}
 }
 
-// submitted takes the fate of a submitted attempt. Most are decided by whom
-// they were sent to; the others are asked for as Claim does.
-func (c *Claims) submitted(ctx context.Context, began time.Time, a *cairn.Attempt, r result, i int, answered func(int, *claim.Answer)) {
-	end := func(v cairn.Verdict, err error) {
-		c.metrics.duration.Observe(time.Since(began).Seconds())
-		answered(i, &claim.Answer{Verdict: v, Err: err})
-	}
+// A submission is attempts that were submitted together.
+type submission struct {
+	claims   *Claims
+	ctx      context.Context // bounds what has to be asked for again
+	began    time.Time
+	by       sender
+	as       []cairn.Attempt
+	answered func(int, *claim.Answer)
+}
+
+// take takes the fate of an attempt. Most are decided by whom they were sent
+// to; the others are asked for as Claim does.
+func (s *submission) take(i int, r result) {
+	c := s.claims
 	perhaps := r.fate == lost
 	switch {
 	case r.fate == decided && r.verdict.Outcome != cairn.Pending:
-		end(r.verdict, nil)
+		s.end(i, r.verdict, nil)
 		return
 	case r.fate == decided:
 		perhaps = true // the owner was fenced out with it in flight
 	case r.fate == unavailable, r.fate == full:
-		end(c.undecided(false, r.fate))
+		v, err := c.undecided(false, r.fate)
+		s.end(i, v, err)
 		return
 	}
 	c.metrics.retries.Inc()
+	s.by.again(r.owner.Name)
 	if !c.askers.start(func() {
-		ctx, cancel := context.WithDeadline(ctx, began.Add(submitWithin))
+		ctx, cancel := context.WithDeadline(s.ctx, s.began.Add(submitWithin))
 		defer cancel()
-		end(c.ask(ctx, a, false, perhaps))
+		v, err := c.ask(ctx, &s.as[i], false, perhaps, s.by)
+		s.end(i, v, err)
 	}) {
-		end(c.undecided(perhaps, r.fate))
+		v, err := c.undecided(perhaps, r.fate)
+		s.end(i, v, err)
 	}
+}
+
+// end answers an attempt.
+func (s *submission) end(i int, v cairn.Verdict, err error) {
+	s.claims.metrics.duration.Observe(time.Since(s.began).Seconds())
+	s.by.batch.Answered(v.Outcome, err)
+	s.answered(i, &claim.Answer{Verdict: v, Err: err})
 }
 
 // askers are the goroutines that ask for attempts again.

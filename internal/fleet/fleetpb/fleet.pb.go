@@ -410,18 +410,21 @@ func (x *Attempts) GetAttempts() []*Attempt {
 }
 
 type Attempt struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // tells answers apart; unique in the stream
-	Hunt          string                 `protobuf:"bytes,2,opt,name=hunt,proto3" json:"hunt,omitempty"`
-	Tick          int64                  `protobuf:"varint,3,opt,name=tick,proto3" json:"tick,omitempty"`
-	Tile          uint32                 `protobuf:"varint,4,opt,name=tile,proto3" json:"tile,omitempty"`
-	Player        string                 `protobuf:"bytes,5,opt,name=player,proto3" json:"player,omitempty"`
-	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
-	ClaimId       string                 `protobuf:"bytes,7,opt,name=claim_id,json=claimId,proto3" json:"claim_id,omitempty"`
-	Answer        string                 `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"`
-	Token         string                 `protobuf:"bytes,9,opt,name=token,proto3" json:"token,omitempty"`
-	WithinMs      uint32                 `protobuf:"varint,10,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"` // how long the caller waits, from when this was sent
-	Lookup        bool                   `protobuf:"varint,11,opt,name=lookup,proto3" json:"lookup,omitempty"`                     // who holds the tile? claims nothing
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // tells answers apart; unique in the stream
+	Hunt     string                 `protobuf:"bytes,2,opt,name=hunt,proto3" json:"hunt,omitempty"`
+	Tick     int64                  `protobuf:"varint,3,opt,name=tick,proto3" json:"tick,omitempty"`
+	Tile     uint32                 `protobuf:"varint,4,opt,name=tile,proto3" json:"tile,omitempty"`
+	Player   string                 `protobuf:"bytes,5,opt,name=player,proto3" json:"player,omitempty"`
+	Name     string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	ClaimId  string                 `protobuf:"bytes,7,opt,name=claim_id,json=claimId,proto3" json:"claim_id,omitempty"`
+	Answer   string                 `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"`
+	Token    string                 `protobuf:"bytes,9,opt,name=token,proto3" json:"token,omitempty"`
+	WithinMs uint32                 `protobuf:"varint,10,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"` // how long the caller waits, from when this was sent
+	Lookup   bool                   `protobuf:"varint,11,opt,name=lookup,proto3" json:"lookup,omitempty"`                     // who holds the tile? claims nothing
+	// On whose behalf it is asked. Unset: that of the attempt before it in the
+	// message, if that has one.
+	Origin        *Origin `protobuf:"bytes,12,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -533,6 +536,74 @@ func (x *Attempt) GetLookup() bool {
 	return false
 }
 
+func (x *Attempt) GetOrigin() *Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+// An Origin is what an attempt can be followed by, from the edge on.
+type Origin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // of the request, or of the connection; for log lines
+	TraceId       []byte                 `protobuf:"bytes,2,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`       // W3C Trace Context; set if the attempt is traced, and then
+	SpanId        []byte                 `protobuf:"bytes,3,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`          // it is sampled
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_fleet_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Origin) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Origin) GetTraceId() []byte {
+	if x != nil {
+		return x.TraceId
+	}
+	return nil
+}
+
+func (x *Origin) GetSpanId() []byte {
+	if x != nil {
+		return x.SpanId
+	}
+	return nil
+}
+
 type Answers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Answers       []*Answer              `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
@@ -542,7 +613,7 @@ type Answers struct {
 
 func (x *Answers) Reset() {
 	*x = Answers{}
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +625,7 @@ func (x *Answers) String() string {
 func (*Answers) ProtoMessage() {}
 
 func (x *Answers) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +638,7 @@ func (x *Answers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answers.ProtoReflect.Descriptor instead.
 func (*Answers) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{7}
+	return file_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Answers) GetAnswers() []*Answer {
@@ -594,7 +665,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +677,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +690,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{8}
+	return file_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -699,7 +770,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_fleet_proto_msgTypes[9]
+	mi := &file_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +782,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[9]
+	mi := &file_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +795,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{9}
+	return file_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -780,7 +851,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +863,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +876,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{10}
+	return file_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Claim) GetCell() uint64 {
@@ -883,7 +954,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_fleet_proto_msgTypes[11]
+	mi := &file_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +966,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[11]
+	mi := &file_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +979,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{11}
+	return file_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReleaseRequest) GetShard() uint32 {
@@ -947,7 +1018,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_fleet_proto_msgTypes[12]
+	mi := &file_fleet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1030,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[12]
+	mi := &file_fleet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1043,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{12}
+	return file_fleet_proto_rawDescGZIP(), []int{13}
 }
 
 var File_fleet_proto protoreflect.FileDescriptor
@@ -1003,7 +1074,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x0fCheckpointChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"?\n" +
 	"\bAttempts\x123\n" +
-	"\battempts\x18\x01 \x03(\v2\x17.cairn.fleet.v1.AttemptR\battempts\"\xff\x01\n" +
+	"\battempts\x18\x01 \x03(\v2\x17.cairn.fleet.v1.AttemptR\battempts\"\xaf\x02\n" +
 	"\aAttempt\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04hunt\x18\x02 \x01(\tR\x04hunt\x12\x12\n" +
@@ -1016,7 +1087,13 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05token\x18\t \x01(\tR\x05token\x12\x1b\n" +
 	"\twithin_ms\x18\n" +
 	" \x01(\rR\bwithinMs\x12\x16\n" +
-	"\x06lookup\x18\v \x01(\bR\x06lookup\";\n" +
+	"\x06lookup\x18\v \x01(\bR\x06lookup\x12.\n" +
+	"\x06origin\x18\f \x01(\v2\x16.cairn.fleet.v1.OriginR\x06origin\"[\n" +
+	"\x06Origin\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x19\n" +
+	"\btrace_id\x18\x02 \x01(\fR\atraceId\x12\x17\n" +
+	"\aspan_id\x18\x03 \x01(\fR\x06spanId\";\n" +
 	"\aAnswers\x120\n" +
 	"\aanswers\x18\x01 \x03(\v2\x16.cairn.fleet.v1.AnswerR\aanswers\"\xb2\x02\n" +
 	"\x06Answer\x12\x0e\n" +
@@ -1077,7 +1154,7 @@ func file_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_fleet_proto_goTypes = []any{
 	(Reason)(0),               // 0: cairn.fleet.v1.Reason
 	(*BoardRequest)(nil),      // 1: cairn.fleet.v1.BoardRequest
@@ -1087,33 +1164,35 @@ var file_fleet_proto_goTypes = []any{
 	(*CheckpointChunk)(nil),   // 5: cairn.fleet.v1.CheckpointChunk
 	(*Attempts)(nil),          // 6: cairn.fleet.v1.Attempts
 	(*Attempt)(nil),           // 7: cairn.fleet.v1.Attempt
-	(*Answers)(nil),           // 8: cairn.fleet.v1.Answers
-	(*Answer)(nil),            // 9: cairn.fleet.v1.Answer
-	(*Refusal)(nil),           // 10: cairn.fleet.v1.Refusal
-	(*Claim)(nil),             // 11: cairn.fleet.v1.Claim
-	(*ReleaseRequest)(nil),    // 12: cairn.fleet.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),   // 13: cairn.fleet.v1.ReleaseResponse
+	(*Origin)(nil),            // 8: cairn.fleet.v1.Origin
+	(*Answers)(nil),           // 9: cairn.fleet.v1.Answers
+	(*Answer)(nil),            // 10: cairn.fleet.v1.Answer
+	(*Refusal)(nil),           // 11: cairn.fleet.v1.Refusal
+	(*Claim)(nil),             // 12: cairn.fleet.v1.Claim
+	(*ReleaseRequest)(nil),    // 13: cairn.fleet.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),   // 14: cairn.fleet.v1.ReleaseResponse
 }
 var file_fleet_proto_depIdxs = []int32{
 	3,  // 0: cairn.fleet.v1.BoardReply.refused:type_name -> cairn.fleet.v1.FieldError
 	7,  // 1: cairn.fleet.v1.Attempts.attempts:type_name -> cairn.fleet.v1.Attempt
-	9,  // 2: cairn.fleet.v1.Answers.answers:type_name -> cairn.fleet.v1.Answer
-	10, // 3: cairn.fleet.v1.Answer.refusal:type_name -> cairn.fleet.v1.Refusal
-	11, // 4: cairn.fleet.v1.Answer.claim:type_name -> cairn.fleet.v1.Claim
-	0,  // 5: cairn.fleet.v1.Refusal.reason:type_name -> cairn.fleet.v1.Reason
-	6,  // 6: cairn.fleet.v1.Owner.Decide:input_type -> cairn.fleet.v1.Attempts
-	12, // 7: cairn.fleet.v1.Owner.Release:input_type -> cairn.fleet.v1.ReleaseRequest
-	1,  // 8: cairn.fleet.v1.Boards.Board:input_type -> cairn.fleet.v1.BoardRequest
-	4,  // 9: cairn.fleet.v1.Boards.Checkpoint:input_type -> cairn.fleet.v1.CheckpointRequest
-	8,  // 10: cairn.fleet.v1.Owner.Decide:output_type -> cairn.fleet.v1.Answers
-	13, // 11: cairn.fleet.v1.Owner.Release:output_type -> cairn.fleet.v1.ReleaseResponse
-	2,  // 12: cairn.fleet.v1.Boards.Board:output_type -> cairn.fleet.v1.BoardReply
-	5,  // 13: cairn.fleet.v1.Boards.Checkpoint:output_type -> cairn.fleet.v1.CheckpointChunk
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	8,  // 2: cairn.fleet.v1.Attempt.origin:type_name -> cairn.fleet.v1.Origin
+	10, // 3: cairn.fleet.v1.Answers.answers:type_name -> cairn.fleet.v1.Answer
+	11, // 4: cairn.fleet.v1.Answer.refusal:type_name -> cairn.fleet.v1.Refusal
+	12, // 5: cairn.fleet.v1.Answer.claim:type_name -> cairn.fleet.v1.Claim
+	0,  // 6: cairn.fleet.v1.Refusal.reason:type_name -> cairn.fleet.v1.Reason
+	6,  // 7: cairn.fleet.v1.Owner.Decide:input_type -> cairn.fleet.v1.Attempts
+	13, // 8: cairn.fleet.v1.Owner.Release:input_type -> cairn.fleet.v1.ReleaseRequest
+	1,  // 9: cairn.fleet.v1.Boards.Board:input_type -> cairn.fleet.v1.BoardRequest
+	4,  // 10: cairn.fleet.v1.Boards.Checkpoint:input_type -> cairn.fleet.v1.CheckpointRequest
+	9,  // 11: cairn.fleet.v1.Owner.Decide:output_type -> cairn.fleet.v1.Answers
+	14, // 12: cairn.fleet.v1.Owner.Release:output_type -> cairn.fleet.v1.ReleaseResponse
+	2,  // 13: cairn.fleet.v1.Boards.Board:output_type -> cairn.fleet.v1.BoardReply
+	5,  // 14: cairn.fleet.v1.Boards.Checkpoint:output_type -> cairn.fleet.v1.CheckpointChunk
+	11, // [11:15] is the sub-list for method output_type
+	7,  // [7:11] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -1128,7 +1207,7 @@ func file_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
