@@ -221,11 +221,11 @@ func (s *Server) createHunt(ctx context.Context, in *createInput) (*createdOutpu
 func (s *Server) record(ctx context.Context, c cairn.Change) (cairn.HuntStatus, *Problem) {
 	c.Who, _ = ctx.Value(operatorKey{}).(string)
 	st, err := s.rooms.Control.Do(ctx, c)
-	return st, s.refused(c, err)
+	return st, s.refused(ctx, c, err)
 }
 
 // refused returns the problem that the error of a change is, or nil.
-func (s *Server) refused(c cairn.Change, err error) *Problem {
+func (s *Server) refused(ctx context.Context, c cairn.Change, err error) *Problem {
 	switch {
 	case err == nil:
 		return nil
@@ -240,7 +240,7 @@ func (s *Server) refused(c cairn.Change, err error) *Problem {
 	if errors.Is(err, eventlog.ErrUnknown) || errors.Is(err, eventlog.ErrPushback) {
 		return problem(http.StatusServiceUnavailable, "", "it is not known whether the change was recorded: look, and try again").with("Retry-After", "1")
 	}
-	return s.failed("change", err)
+	return s.failed(ctx, "change", err)
 }
 
 type adminHuntsOutput struct {
@@ -296,7 +296,7 @@ func (s *Server) changeHunt(ctx context.Context, in *changeInput) (*adminHuntOut
 		return nil, badFields(Field{In: "body", Field: "state", Message: "is missing; want at least one of state, shards and tiles_per_map"})
 	}
 	for _, c := range changes {
-		if p := s.refused(c, s.rooms.Control.Check(ctx, c)); p != nil {
+		if p := s.refused(ctx, c, s.rooms.Control.Check(ctx, c)); p != nil {
 			return nil, p
 		}
 	}

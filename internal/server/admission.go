@@ -170,7 +170,7 @@ func refusal(reason string, after int) *Problem {
 }
 
 // A cannedRefusal is what is written to a socket for a refusal, but for what
-// differs from one to the next.
+// differs from one to the next: the body lacks its request_id and its end.
 type cannedRefusal struct{ head, body []byte }
 
 var cannedRefusals = func() map[string]cannedRefusal {
@@ -178,8 +178,8 @@ var cannedRefusals = func() map[string]cannedRefusal {
 	for reason, detail := range refusals {
 		body := problem(http.StatusServiceUnavailable, "", "%s", detail).appendJSON(nil)
 		all[reason] = cannedRefusal{[]byte("HTTP/1.1 503 Service Unavailable\r\n" +
-			"Cache-Control: no-store\r\nConnection: close\r\nContent-Length: " + strconv.Itoa(len(body)) +
-			"\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n"), body}
+			"Cache-Control: no-store\r\nConnection: close\r\n" +
+			"Content-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n"), body[:len(body)-1]}
 	}
 	return all
 }()
@@ -189,7 +189,10 @@ func appendRefusal(b []byte, reason string, after int, id string, now time.Time)
 	c := cannedRefusals[reason]
 	b = append(append(b, c.head...), "Retry-After: "...)
 	b = strconv.AppendInt(b, int64(after), 10)
-	b = append(append(b, "\r\nX-Request-Id: "...), id...)
+	b = append(append(b, "\r\n"+headerRequestID+": "...), id...)
+	const member = `,"request_id":"`
+	b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(c.body)+len(member)+len(id)+len(`"}`)), 10)
 	b = now.UTC().AppendFormat(append(b, "\r\nDate: "...), http.TimeFormat)
-	return append(append(b, "\r\n\r\n"...), c.body...)
+	b = append(append(b, "\r\n\r\n"...), c.body...)
+	return append(append(append(b, member...), id...), `"}`...)
 }

@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/claim"
+	"github.com/veltrix/cairn/internal/trail"
 )
 
 // postClaims is the hot path, so it is a handler of its own beside huma, which
@@ -47,13 +51,14 @@ func (s *Server) postClaims(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := attemptOf(hunt, who, &d.bodies[0])
+	s.traceAttempts(ctx, &a, 1)
 	var wait [1]time.Duration
 	if s.admitAll(who.id, addr, counted, wait[:]); wait[0] > 0 {
 		writeVerdict(w, &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait[0]}, &a, nil)
 		return
 	}
 	v, err := claims.Claim(ctx, &a)
-	s.logUndecided(err)
+	s.logUndecided(ctx, &a, &v, err)
 	writeVerdict(w, &v, &a, err)
 }
 
@@ -117,6 +122,9 @@ func (s *Server) claimArray(ctx context.Context, w http.ResponseWriter, claims C
 		}
 	}
 	answers = answers[:len(attempts)]
+	if len(attempts) > 0 {
+		s.traceAttempts(ctx, &attempts[0], len(attempts))
+	}
 	claims.ClaimAll(ctx, attempts, answers)
 
 	b := append(make([]byte, 0, 256*len(bodies)), '[')
@@ -130,8 +138,8 @@ func (s *Server) claimArray(ctx context.Context, w http.ResponseWriter, claims C
 			a := attemptOf(hunt, who, &bodies[i])
 			b = appendOutcome(b, &cairn.Verdict{Outcome: cairn.Throttled, RetryAfter: wait}, &a)
 		} else {
+			s.logUndecided(ctx, &attempts[next], &answers[next].Verdict, answers[next].Err)
 			if err := answers[next].Err; err != nil {
-				s.logUndecided(err)
 				b = appendUndecided(b, &attempts[next])
 			} else {
 				b = appendOutcome(b, &answers[next].Verdict, &attempts[next])
@@ -148,9 +156,29 @@ func (s *Server) claimArray(ctx context.Context, w http.ResponseWriter, claims C
 	w.Write(b)
 }
 
-func (s *Server) logUndecided(err error) {
-	if err != nil && !errors.Is(err, claim.ErrUnavailable) {
-		s.opts.Log.Warn("http: claim not decided", "err", err)
+// logUndecided logs that an attempt was not decided, if it was not: the owner's
+// own line of it has the same request_id.
+func (s *Server) logUndecided(ctx context.Context, a *cairn.Attempt, v *cairn.Verdict, err error) {
+	if err == nil && v.Outcome != cairn.Pending {
+		return
+	}
+	if err == nil {
+		err = errPending
+	}
+	s.undecided.Warn(ctx, s.opts.Log, "a claim was not decided", slog.String("hunt", string(a.Hunt)), slog.Int64("map", int64(a.Tick)),
+		slog.Uint64("tile", uint64(a.Tile)), slog.Any("err", err))
+}
+
+var errPending = errors.New("it may be yet: the client was told so")
+
+// traceAttempts notes on a request's span, if it has one, what it claims: n
+// tiles, the first of them a's.
+func (s *Server) traceAttempts(ctx context.Context, a *cairn.Attempt, n int) {
+	if s.opts.Traces.Tracer == nil {
+		return
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(trail.KeyHunt.String(string(a.Hunt)), trail.KeyMap.Int64(int64(a.Tick)), trail.KeyBatch.Int(n))
 	}
 }
 
@@ -258,7 +286,7 @@ func (s *Server) lookup(ctx context.Context, in *tilePath) (*rawAnswer, error) {
 	v, err := claims.Lookup(ctx, a.TileRef, who.id)
 	switch {
 	case err != nil:
-		s.logUndecided(err)
+		s.logUndecided(ctx, &a, &v, err)
 		return nil, undecided(err, &a)
 	case v.Outcome == 0:
 		return nil, problem(http.StatusNotFound, codeUnclaimed, "nobody has claimed that tile")

@@ -38,6 +38,7 @@ func (s *Server) newAPI(mux *http.ServeMux, title, text string) huma.API {
 		},
 		Formats:                      map[string]huma.Format{"application/json": strictJSON, "json": strictJSON},
 		DefaultFormat:                "application/json",
+		Transformers:                 []huma.Transformer{identified},
 		RejectUnknownQueryParameters: true,
 	})
 }
@@ -165,6 +166,7 @@ type claimProblem struct {
 	Opens        string       `json:"opens,omitempty" format:"date-time" doc:"closed: when the map opens or opened."`
 	Closes       string       `json:"closes,omitempty" format:"date-time" doc:"closed: when it closes or closed."`
 	RetryAfterMs *int64       `json:"retry_after_ms,omitempty" minimum:"1" doc:"throttled, unavailable: when to ask again."`
+	RequestID    string       `json:"request_id,omitempty" doc:"The request's id, as X-Request-Id has it."`
 }
 
 // claimProblems describes the answers that are outcomes, by status.

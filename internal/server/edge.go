@@ -13,6 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/veltrix/cairn/internal/trail"
 )
 
 // Header values that never change, shared by all answers.
@@ -29,19 +35,28 @@ func (s *Server) around(mux *http.ServeMux, first func(http.ResponseWriter, *htt
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now() // a duration, not a time of day: not the clock of Options
 		s.metrics.inFlight.Inc()
-		resp := &response{ResponseWriter: w, r: r}
+		resp := &response{ResponseWriter: w, id: requestID(r)}
+		ctx := trail.With(r.Context(), resp)
+		var span trace.Span
+		if s.opts.Traces.Tracer != nil && traceable(r) {
+			ctx, span = s.opts.Traces.Begin(ctx, r)
+		}
+		r = r.WithContext(ctx)
+		resp.r = r
 		h := w.Header()
 		h["X-Content-Type-Options"] = headerNoSniff
 		h["Cache-Control"] = headerNoStore // until a handler knows better
-		id := requestID(r)
-		h["X-Request-Id"] = []string{id}
+		h[headerRequestID] = []string{resp.id}
 		defer func() {
-			s.recovered(recover(), resp, id)
+			if span != nil {
+				defer endRequest(span, resp) // whatever comes of a panic
+			}
+			s.recovered(recover(), resp)
 			took := time.Since(start)
 			s.metrics.inFlight.Dec()
 			s.metrics.answered(r.Pattern, resp.status, took)
-			if s.opts.Log.Enabled(r.Context(), slog.LevelDebug) {
-				s.opts.Log.LogAttrs(r.Context(), slog.LevelDebug, "http", slog.String("id", id), slog.String("method", r.Method),
+			if s.opts.Log.Enabled(ctx, slog.LevelDebug) {
+				s.opts.Log.LogAttrs(ctx, slog.LevelDebug, "http", slog.String("method", r.Method),
 					slog.String("path", r.URL.Path), slog.Int("status", resp.status), slog.Int64("bytes", resp.bytes),
 					slog.Duration("took", took), slog.String("from", r.RemoteAddr))
 			}
@@ -59,7 +74,7 @@ func (s *Server) around(mux *http.ServeMux, first func(http.ResponseWriter, *htt
 }
 
 // recovered turns a panic into a 500, if it is not too late for one.
-func (s *Server) recovered(v any, resp *response, id string) {
+func (s *Server) recovered(v any, resp *response) {
 	if v == nil {
 		return
 	}
@@ -67,11 +82,11 @@ func (s *Server) recovered(v any, resp *response, id string) {
 		panic(v) // the server's own way to cut a connection
 	}
 	s.metrics.panics.Inc()
-	s.opts.Log.Error("http: panic", "id", id, "method", resp.r.Method, "path", resp.r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+	s.opts.Log.ErrorContext(resp.r.Context(), "http: panic", "method", resp.r.Method, "path", resp.r.URL.Path, "panic", v, "stack", string(debug.Stack()))
 	if resp.status != 0 {
 		panic(http.ErrAbortHandler) // half an answer is out: cut it, so that it isn't taken for a whole one
 	}
-	problem(http.StatusInternalServerError, "", "the server failed; its log has request %s", id).write(resp)
+	problem(http.StatusInternalServerError, "", "the server failed; its log has request %s", resp.id).write(resp)
 }
 
 // saneURL refuses URLs that could be read in two ways.
@@ -105,6 +120,33 @@ func saneURL(r *http.Request) *Problem {
 	return nil
 }
 
+// traceable reports whether a request is one that ends, and of the API.
+func traceable(r *http.Request) bool {
+	switch path := r.URL.Path; path {
+	case "/v1/live", "/v1/events":
+		return false
+	default:
+		return strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/admin/v1/")
+	}
+}
+
+// endRequest ends the span of a request that was answered.
+func endRequest(span trace.Span, resp *response) {
+	if route := resp.r.Pattern; route != "" {
+		span.SetName(route)
+		_, path, _ := strings.Cut(route, " ")
+		span.SetAttributes(attribute.String("http.route", path))
+	}
+	span.SetAttributes(attribute.Int("http.response.status_code", resp.status))
+	if resp.status == 0 || resp.status >= http.StatusInternalServerError {
+		span.SetStatus(codes.Error, http.StatusText(resp.status))
+	}
+	span.End()
+}
+
+// headerRequestID is where requests and answers have their id.
+const headerRequestID = "X-Request-Id"
+
 // Request ids of this process are its random prefix and a count.
 var (
 	requestPrefix = rand.Text()[:8] + "-"
@@ -113,29 +155,66 @@ var (
 
 // requestID returns the id that the client or a proxy gave, or a new one.
 func requestID(r *http.Request) string {
-	if id := r.Header.Get("X-Request-Id"); id != "" && len(id) <= 64 {
+	if id := givenID(r); id != "" {
+		return id
+	}
+	return numbered(requestCount.Add(1))
+}
+
+// givenID returns the id that the client or a proxy gave a request, or "": one
+// of 1 to 64 characters that nobody has to quote.
+func givenID(r *http.Request) string {
+	if id := r.Header.Get(headerRequestID); id != "" && len(id) <= 64 {
 		for i := range len(id) {
 			c := id[i]
 			if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
-				return newRequestID()
+				return ""
 			}
 		}
 		return id
 	}
-	return newRequestID()
+	return ""
 }
 
-func newRequestID() string { return requestPrefix + strconv.FormatUint(requestCount.Add(1), 36) }
+// numbered returns the n-th id of this process.
+func numbered(n uint64) string { return requestPrefix + strconv.FormatUint(n, 36) }
+
+// A connID is the id of a connection that outlives its handshake: the
+// handshake's own, put together when somebody asks.
+type connID struct {
+	n     uint64 // 0: it was given
+	given string
+}
+
+// connIDOf returns the id of the connection that r opens.
+func connIDOf(r *http.Request) connID {
+	if id := givenID(r); id != "" {
+		return connID{given: strings.Clone(id)} // it may be a part of all that r has
+	}
+	return connID{n: requestCount.Add(1)}
+}
+
+// String implements fmt.Stringer.
+func (id connID) String() string {
+	if id.n == 0 {
+		return id.given
+	}
+	return numbered(id.n)
+}
 
 // A response notes what was answered, and turns the mux's own plain-text 404
 // and 405 into problems: those are the answers to a request without a pattern.
 type response struct {
 	http.ResponseWriter
+	id      string
 	r       *http.Request
 	status  int // 0 until the header is written
 	bytes   int64
 	swallow bool
 }
+
+// String returns the request's id.
+func (w *response) String() string { return w.id }
 
 // Unwrap lets http.ResponseController reach what is beneath.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

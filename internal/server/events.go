@@ -30,7 +30,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	sub, err := s.rooms.Hub.Subscribe(in, broadcast.ParseResume(r.Header.Get("Last-Event-ID")))
 	if err != nil {
-		s.subscribeProblem(in.Hunt, err).write(w)
+		s.subscribeProblem(r.Context(), in.Hunt, err).write(w)
 		return
 	}
 	defer sub.Close()
@@ -119,7 +119,7 @@ func (s *Server) interest(r *http.Request) (broadcast.Interest, *Problem) {
 	return in, nil
 }
 
-func (s *Server) subscribeProblem(hunt cairn.HuntID, err error) *Problem {
+func (s *Server) subscribeProblem(ctx context.Context, hunt cairn.HuntID, err error) *Problem {
 	switch {
 	case errors.Is(err, broadcast.ErrHuntUnknown):
 		return unknownHunt(hunt)
@@ -129,5 +129,5 @@ func (s *Server) subscribeProblem(hunt cairn.HuntID, err error) *Problem {
 	if fields := fieldsOf("query", err); len(fields) > 0 {
 		return badFields(fields...)
 	}
-	return s.failed("events", err)
+	return s.failed(ctx, "events", err)
 }

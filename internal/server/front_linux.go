@@ -148,31 +148,32 @@ func (f *front) greet() net.Conn {
 func (f *front) upgrade(b []byte) bool {
 	start := time.Now()
 	h := f.shake
+	id := connIDOf(&h.req)
 	if reason, after := f.s.admitSocket(start); reason != "" {
-		f.refuse(reason, after, start)
+		f.refuse(reason, after, id, start)
 		return true
 	}
-	answer, protocol, ok := h.answer(b)
+	answer, protocol, ok := h.answer(b, id)
 	if !ok {
 		return false
 	}
 	codec, _ := broadcast.CodecOf(protocol) // none was asked for: JSON, the zero value
 	from := addrOf(f.from)
-	e := &edge{s: f.s}
+	e := &edge{s: f.s, id: id}
 	e.addr, e.counted = addressOf(from.Addr())
 	if n, err := unix.Write(f.fd, answer); err != nil || n < len(answer) {
 		unix.Close(f.fd) // it has gone: a new socket has room for that much
-		f.done(http.StatusSwitchingProtocols, n, shakeLost, from, start)
+		f.done(http.StatusSwitchingProtocols, n, shakeLost, id, from, start)
 		return true
 	}
-	f.done(http.StatusSwitchingProtocols, len(answer), "", from, start)
+	f.done(http.StatusSwitchingProtocols, len(answer), "", id, from, start)
 	if f.hub.Adopt(f.fd, h.body, codec, e) == nil {
 		return true
 	}
 	// It can't, or will not any more: as a connection it does, or says so.
 	c, err := ordinary(f.fd, nil)
 	if err != nil {
-		f.s.opts.Log.Warn("live: connection lost", "from", from, "err", err)
+		f.s.opts.Log.Warn("live: connection lost", "request_id", id.String(), "from", from, "err", err)
 		return true
 	}
 	f.hub.Serve(c, h.body, codec, e, nil)
@@ -180,15 +181,15 @@ func (f *front) upgrade(b []byte) bool {
 }
 
 // refuse answers a handshake that was not admitted, and hangs up.
-func (f *front) refuse(reason string, after int, start time.Time) {
-	f.out = appendRefusal(f.out[:0], reason, after, requestID(&f.shake.req), start)
+func (f *front) refuse(reason string, after int, id connID, start time.Time) {
+	f.out = appendRefusal(f.out[:0], reason, after, id.String(), start)
 	n, _ := unix.Write(f.fd, f.out)
 	unix.Close(f.fd)
-	f.done(http.StatusServiceUnavailable, n, reason, addrOf(f.from), start)
+	f.done(http.StatusServiceUnavailable, n, reason, id, addrOf(f.from), start)
 }
 
 // done counts an answer, as [Server.around] does for net/http's.
-func (f *front) done(status, bytes int, refused string, from netip.AddrPort, start time.Time) {
+func (f *front) done(status, bytes int, refused string, id connID, from netip.AddrPort, start time.Time) {
 	took := time.Since(start)
 	m := f.s.metrics
 	m.answered(liveRoute, status, took)
@@ -199,7 +200,7 @@ func (f *front) done(status, bytes int, refused string, from netip.AddrPort, sta
 	}
 	ctx := f.s.drainCtx
 	if log := f.s.opts.Log; log.Enabled(ctx, slog.LevelDebug) {
-		log.LogAttrs(ctx, slog.LevelDebug, "http", slog.String("id", requestID(&f.shake.req)), slog.String("method", http.MethodGet),
+		log.LogAttrs(ctx, slog.LevelDebug, "http", slog.String("request_id", id.String()), slog.String("method", http.MethodGet),
 			slog.String("path", "/v1/live"), slog.Int("status", status), slog.Int("bytes", bytes),
 			slog.Duration("took", took), slog.String("from", from.String()))
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -33,9 +34,11 @@ type handshake struct {
 	req  http.Request // as mayUpgrade looks at it
 	body []byte       // what came behind the header
 
-	values [len(shakeHeaders)][1]string
-	in     bytes.Reader
-	out    bytes.Buffer
+	values   [len(shakeHeaders)][1]string
+	in       bytes.Reader
+	out      bytes.Buffer
+	upgrader ws.Upgrader // plainUpgrader, and the header below
+	id       connID      // of the connection that is answered
 }
 
 func newHandshake() *handshake {
@@ -44,6 +47,12 @@ func newHandshake() *handshake {
 		Method: http.MethodGet, URL: &url.URL{Path: "/v1/live"}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: make(http.Header, len(shakeHeaders)),
 	}
+	h.upgrader = plainUpgrader
+	identify := ws.HandshakeHeaderFunc(func(w io.Writer) (int64, error) {
+		n, err := io.WriteString(w, headerRequestID+": "+h.id.String()+"\r\n")
+		return int64(n), err
+	})
+	h.upgrader.OnBeforeUpgrade = func() (ws.HandshakeHeader, error) { return identify, nil }
 	return h
 }
 
@@ -139,12 +148,13 @@ var plainUpgrader = ws.Upgrader{
 	},
 }
 
-// answer returns the 101 for the request that was read, which begins b, and the
-// subprotocol that was agreed on. It is false if net/http should have a look.
-func (h *handshake) answer(b []byte) (out []byte, protocol string, ok bool) {
+// answer returns the 101 for the request that was read, which begins b, whose
+// connection is to have an id, and the subprotocol that was agreed on. It is false if net/http should have a look.
+func (h *handshake) answer(b []byte, id connID) (out []byte, protocol string, ok bool) {
+	h.id = id
 	h.in.Reset(b[:len(b)-len(h.body)])
 	h.out.Reset()
-	hs, err := plainUpgrader.Upgrade(h)
+	hs, err := h.upgrader.Upgrade(h)
 	if err != nil || h.in.Len() > 0 {
 		return nil, "", false
 	}

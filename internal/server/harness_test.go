@@ -301,7 +301,8 @@ func isProblem(t testing.TB, a answer, status int, code string) {
 	t.Helper()
 	if a.status != status || a.text("code") != code || a.number("status") != float64(status) ||
 		a.text("title") != http.StatusText(status) || a.text("detail") == "" ||
-		a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("X-Request-Id") == "" {
+		a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("X-Request-Id") == "" ||
+		a.text("request_id") != a.header.Get("X-Request-Id") {
 		t.Errorf("got %v (%s), want a whole problem %d %s", a, a.header.Get("Content-Type"), status, code)
 	}
 }

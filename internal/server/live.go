@@ -42,7 +42,10 @@ func (s *Server) getLive(w http.ResponseWriter, r *http.Request) {
 		refusal(reason, after).write(w)
 		return
 	}
-	conn, rw, hs, err := upgrader.Upgrade(r, w)
+	id := w.Header().Get(headerRequestID) // the connection's from here
+	up := upgrader
+	up.Header = http.Header{headerRequestID: {id}}
+	conn, rw, hs, err := up.Upgrade(r, w)
 	if err != nil {
 		s.metrics.shakesRefused[shakeLost].Inc()
 		if conn != nil {
@@ -56,13 +59,13 @@ func (s *Server) getLive(w http.ResponseWriter, r *http.Request) {
 		_ = c.SetWriteBuffer(sendBufferBytes) // one that fails is one that ends
 	}
 	addr, counted := address(r)
-	e := &edge{s: s, addr: addr, counted: counted}
+	e := &edge{s: s, addr: addr, counted: counted, id: connID{given: id}}
 	codec, _ := broadcast.CodecOf(hs.Protocol) // none was asked for: JSON, the zero value
 	// The hub owns the connection from here, and ends it when it drains: it
 	// outlives this call, and what net/http keeps for it is given back.
 	s.rooms.Hub.Serve(conn, early, codec, e, func(err error) {
 		if err != nil {
-			s.opts.Log.Debug("live: connection ended", "from", addr, "err", err)
+			s.opts.Log.Debug("live: connection ended", "request_id", id, "from", addr, "err", err)
 		}
 	})
 }
@@ -140,11 +143,13 @@ func hasToken(h http.Header, name, token string) bool {
 	return false
 }
 
-// An edge is what the hub asks of the server for one connection.
+// An edge is what the hub asks of the server for one connection. There are as
+// many as there are connections.
 type edge struct {
 	s       *Server
 	addr    netip.Addr
 	counted bool
+	id      connID
 }
 
 var _ broadcast.Edge = (*edge)(nil)

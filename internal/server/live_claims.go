@@ -6,9 +6,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/broadcast"
 	"github.com/veltrix/cairn/internal/claim"
+	"github.com/veltrix/cairn/internal/trail"
 	"github.com/veltrix/cairn/internal/wire"
 )
 
@@ -23,8 +26,12 @@ type flight struct {
 	server   *Server
 	codec    broadcast.Codec
 	reply    func(frame []byte)
+	from     *connID
+	traced   bool
 	attempts []cairn.Attempt
 	ids      []string // of the claims' frames; parallel to attempts
+	ctx      context.Context
+	batch    *trail.Batch // nil unless they are traced
 
 	told []atomic.Bool // parallel to attempts
 	left atomic.Int64  // answers that are yet to come, and one for the sender
@@ -32,13 +39,13 @@ type flight struct {
 
 var flights sync.Pool
 
-func newFlight(s *Server, codec broadcast.Codec, reply func([]byte)) *flight {
+func newFlight(e *edge, codec broadcast.Codec, reply func([]byte), traced bool) *flight {
 	f, _ := flights.Get().(*flight)
 	if f == nil {
 		f = &flight{}
 		f.answered = f.answer
 	}
-	f.server, f.codec, f.reply = s, codec, reply
+	f.server, f.codec, f.reply, f.from, f.traced = e.s, codec, reply, &e.id, traced
 	return f
 }
 
@@ -53,13 +60,17 @@ func (f *flight) send(ctx context.Context) {
 	if n > len(f.told) {
 		f.told = make([]atomic.Bool, 2*n)
 	}
+	f.ctx = trail.With(ctx, f.from)
+	if f.traced {
+		f.ctx, f.batch = trail.Start(f.ctx, f.server.opts.Traces.Tracer, trail.SpanLive, trace.SpanKindServer, f.attempts[0].TileRef, n)
+	}
 	f.left.Store(int64(n) + 1)
 	if f.timer == nil {
 		f.timer = time.AfterFunc(f.server.opts.ClaimWithin, f.expire)
 	} else {
 		f.timer.Reset(f.server.opts.ClaimWithin)
 	}
-	f.server.rooms.Claims.Submit(ctx, f.attempts, f.answered)
+	f.server.rooms.Claims.Submit(f.ctx, f.attempts, f.answered)
 	f.landed()
 }
 
@@ -67,12 +78,13 @@ func (f *flight) send(ctx context.Context) {
 func (f *flight) answer(i int, a *claim.Answer) {
 	if f.told[i].CompareAndSwap(false, true) {
 		if a.Err != nil {
-			f.server.logUndecided(a.Err)
 			f.tell(i, nil)
 		} else {
 			f.tell(i, &a.Verdict)
 		}
+		f.server.logUndecided(f.ctx, &f.attempts[i], &a.Verdict, a.Err)
 	}
+	f.batch.Answered(a.Verdict.Outcome, a.Err)
 	f.landed()
 }
 
@@ -80,7 +92,10 @@ func (f *flight) answer(i int, a *claim.Answer) {
 func (f *flight) expire() {
 	for i := range f.attempts {
 		if f.told[i].CompareAndSwap(false, true) {
-			f.tell(i, &cairn.Verdict{Outcome: cairn.Pending, RetryAfter: claim.RetryAfter})
+			v := cairn.Verdict{Outcome: cairn.Pending, RetryAfter: claim.RetryAfter}
+			f.tell(i, &v)
+			f.batch.Event(trail.EventLate)
+			f.server.logUndecided(f.ctx, &f.attempts[i], &v, nil)
 		}
 	}
 }
@@ -116,7 +131,7 @@ func (f *flight) recycle() {
 	}
 	clear(f.attempts)
 	clear(f.ids)
-	f.attempts, f.ids, f.reply = f.attempts[:0], f.ids[:0], nil
+	f.attempts, f.ids, f.reply, f.from, f.ctx, f.batch = f.attempts[:0], f.ids[:0], nil, nil, nil, nil
 	flights.Put(f)
 }
 
@@ -126,7 +141,8 @@ func (e *edge) Claims(ctx context.Context, id cairn.PlayerID, name string, codec
 	var room [16]time.Duration
 	waits := append(room[:0], make([]time.Duration, len(cs))...)
 	e.s.admitAll(id, e.addr, e.counted, waits)
-	f := newFlight(e.s, codec, reply)
+	traced := e.s.opts.Traces.Choose()
+	f := newFlight(e, codec, reply, traced)
 	var known cairn.TileRef // of a map that is known
 	for i := range cs {
 		c := &cs[i]
@@ -141,7 +157,7 @@ func (e *edge) Claims(ctx context.Context, id cairn.PlayerID, name string, codec
 		if a.Tick != known.Tick || a.Hunt != known.Hunt {
 			if !e.s.rooms.Claims.Knows(a.TileRef) {
 				// Its map may be waited for, which must keep nobody waiting.
-				alone := newFlight(e.s, codec, reply)
+				alone := newFlight(e, codec, reply, traced)
 				alone.add(a, c.ID)
 				go alone.send(ctx)
 				continue

@@ -74,13 +74,13 @@ type signInOutput struct {
 }
 
 // postPlayer signs a guest in.
-func (s *Server) postPlayer(_ context.Context, in *signInInput) (*signInOutput, error) {
+func (s *Server) postPlayer(ctx context.Context, in *signInInput) (*signInOutput, error) {
 	if err := cairn.ValidPlayerName(in.Body.Name); err != nil {
 		return nil, badFields(Field{In: "body", Field: "name", Message: err.Error()})
 	}
 	p, token, err := s.tokens.signIn(in.Body.Name)
 	if err != nil {
-		return nil, s.failed("sign-in", err)
+		return nil, s.failed(ctx, "sign-in", err)
 	}
 	out := &signInOutput{}
 	out.Body.Player, out.Body.Name, out.Body.Token = p.id, p.name, token
@@ -89,11 +89,11 @@ func (s *Server) postPlayer(_ context.Context, in *signInInput) (*signInOutput, 
 
 // failed logs an error of a room and returns what the client is told: nothing
 // of it.
-func (s *Server) failed(what string, err error) *Problem {
+func (s *Server) failed(ctx context.Context, what string, err error) *Problem {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return problem(http.StatusServiceUnavailable, "", "the answer took too long; try again").with("Retry-After", "1")
 	}
-	s.opts.Log.Error("http: "+what+" failed", "err", err)
+	s.opts.Log.ErrorContext(ctx, "http: "+what+" failed", "err", err)
 	return problem(http.StatusInternalServerError, "", "the server failed")
 }
 
@@ -134,11 +134,11 @@ func (s *Server) getRewards(ctx context.Context, in *rewardsInput) (*rewardsOutp
 		balance, err = s.rooms.Rewards.Balance(ctx, who.id)
 	}
 	if ledger.IsAway(err) {
-		s.opts.Log.Warn("no rewards", "err", err)
+		s.opts.Log.WarnContext(ctx, "no rewards", "err", err)
 		return nil, problem(http.StatusServiceUnavailable, "", "rewards can't be read now").with("Retry-After", "1")
 	}
 	if err != nil {
-		return nil, s.failed("rewards", err)
+		return nil, s.failed(ctx, "rewards", err)
 	}
 	out := &rewardsOutput{}
 	out.Body.Rewards, out.Body.Next, out.Body.Balance = make([]rewardEntry, 0, len(entries)), next, balance

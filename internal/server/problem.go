@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/danielgtaylor/huma/v2/validation"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -72,6 +73,8 @@ type Problem struct {
 	Code   string  `json:"code" doc:"What happened, as a word that never changes."`
 	Detail string  `json:"detail" doc:"What happened, for a human."`
 	Errors []Field `json:"errors,omitempty" doc:"Each value of the request that is wrong."`
+
+	RequestID string `json:"request_id,omitempty" doc:"The request's id, as X-Request-Id has it: what the server's log lines have of it."`
 
 	header http.Header // sent with it: Retry-After, WWW-Authenticate
 	extra  []byte      // further members, as `"name":value,…`
@@ -183,11 +186,27 @@ func (p *Problem) appendJSON(b []byte) []byte {
 	if len(p.extra) > 0 {
 		b = append(append(b, ','), p.extra...)
 	}
+	if p.RequestID != "" {
+		b = appendText(append(b, `,"request_id":`...), p.RequestID)
+	}
 	return append(b, '}')
 }
 
 // MarshalJSON implements json.Marshaler.
 func (p *Problem) MarshalJSON() ([]byte, error) { return p.appendJSON(nil), nil }
+
+// identified is the transformer that gives huma's answers that are Problems
+// their request's id.
+func identified(ctx huma.Context, _ string, v any) (any, error) {
+	p, ok := v.(*Problem)
+	if !ok {
+		return v, nil
+	}
+	q := *p
+	_, w := humago.Unwrap(ctx)
+	q.RequestID = w.Header().Get(headerRequestID)
+	return &q, nil
+}
 
 // write sends p as the whole answer.
 func (p *Problem) write(w http.ResponseWriter) {
@@ -197,6 +216,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
+	p.RequestID = h.Get(headerRequestID)
 	body := p.appendJSON(make([]byte, 0, 512))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(p.Status)

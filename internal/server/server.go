@@ -22,6 +22,7 @@ import (
 	"github.com/veltrix/cairn/internal/claim"
 	"github.com/veltrix/cairn/internal/ledger"
 	"github.com/veltrix/cairn/internal/puzzle"
+	"github.com/veltrix/cairn/internal/trail"
 	"github.com/veltrix/cairn/internal/wire"
 )
 
@@ -107,6 +108,8 @@ type Options struct {
 
 	ClaimWithin time.Duration // longest that a claim waits to be decided before it is pending; 0 means 5s
 
+	Traces trail.Edge // of what there are traces; the zero value makes none
+
 	Version string                // of the binary, for the API's document
 	Now     func() time.Time      // nil means time.Now
 	Log     *slog.Logger          // nil discards
@@ -120,6 +123,7 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.Log = trail.Logger(o.Log)
 	if o.ClaimWithin == 0 {
 		o.ClaimWithin = 5 * time.Second
 	}
@@ -147,6 +151,8 @@ type Server struct {
 	bodies mapBodies
 
 	admission *admission
+
+	undecided trail.Few // log lines of claims that were not
 
 	drainCtx context.Context // ended by Drain
 	drain    context.CancelFunc

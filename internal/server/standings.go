@@ -45,11 +45,11 @@ const boardsRetryAfter = "1"
 
 // boardsFailed returns why there is no board: the key, or that nobody can
 // answer now.
-func (s *Server) boardsFailed(err error) *Problem {
+func (s *Server) boardsFailed(ctx context.Context, err error) *Problem {
 	if fields := fieldsOf("query", err); len(fields) > 0 {
 		return badFields(fields...)
 	}
-	s.opts.Log.Warn("no standings", "err", err)
+	s.opts.Log.WarnContext(ctx, "no standings", "err", err)
 	return problem(http.StatusServiceUnavailable, "", "standings can't be read now").with("Retry-After", boardsRetryAfter)
 }
 
@@ -103,7 +103,7 @@ func (s *Server) getStandings(ctx context.Context, in *standingsInput) (*standin
 	}
 	b, lag, err := s.rooms.Boards.Standings(ctx, key, in.Limit)
 	if err != nil {
-		return nil, s.boardsFailed(err)
+		return nil, s.boardsFailed(ctx, err)
 	}
 	return standingsAnswer(b, lag, in.IfNoneMatch), nil
 }
@@ -115,7 +115,7 @@ func (s *Server) getAround(ctx context.Context, in *aroundInput) (*standingsOutp
 	}
 	b, lag, err := s.rooms.Boards.Around(ctx, key, in.Player, in.Around)
 	if err != nil {
-		return nil, s.boardsFailed(err)
+		return nil, s.boardsFailed(ctx, err)
 	}
 	if b == nil {
 		return nil, problem(http.StatusNotFound, codePlayer, "%s has no claim on that board", strconv.Quote(cut(string(in.Player), 64)))
