@@ -13,6 +13,7 @@ type claimsCmd struct {
 	roleFlags
 	keysFlag
 	peerFlag
+	tracesFlag
 }
 
 // Run owns the shards that fall to this process, and keeps the others warm.
@@ -23,12 +24,15 @@ func (c claimsCmd) Run(p *program) error {
 		return err
 	}
 	defer r.close()
+	if err := r.trace(p.ctx, c.tracesFlag); err != nil {
+		return err
+	}
 	k, _, err := r.keyed(p.ctx, c.keysFlag)
 	if err != nil {
 		return err
 	}
-	service := claim.New(r.store, puzzle.New(k.Puzzle), claim.Options{Shards: r.shards, Standby: true, Log: r.log, Metrics: r.metrics})
-	owner, err := fleet.NewOwner(service, r.reg, fleet.OwnerOptions{Name: r.name, Addr: r.addr, Log: r.log, Metrics: r.metrics})
+	service := claim.New(r.store, puzzle.New(k.Puzzle), claim.Options{Shards: r.shards, Standby: true, Log: r.log, Metrics: r.metrics, Tracer: r.traces.tracer})
+	owner, err := fleet.NewOwner(service, r.reg, fleet.OwnerOptions{Name: r.name, Addr: r.addr, Log: r.log, Metrics: r.metrics, Tracer: r.traces.tracer})
 	if err != nil {
 		return err
 	}

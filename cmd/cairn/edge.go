@@ -24,10 +24,15 @@ type edgeFlags struct {
 	ConnectRate    float64 `help:"Handshakes of /v1/live a second that are taken." default:"2000"`
 	ConnectBurst   int     `help:"Handshakes of /v1/live that are taken at once." default:"4000"`
 	ConnectionsMax int     `help:"Clients that may watch at once. Without it: as many as the process may have files, less some for all else." placeholder:"N"`
-	ReusePort      bool    `help:"Let other processes that ask for it too listen on the same address (Linux): connections are shared out over all."`
+	edgeTraceFlags
+
+	ReusePort bool `help:"Let other processes that ask for it too listen on the same address (Linux): connections are shared out over all."`
 }
 
 func (f edgeFlags) check() error {
+	if err := f.edgeTraceFlags.check(); err != nil {
+		return err
+	}
 	switch {
 	case f.ClaimRate <= 0 || f.ClaimRate > 1e6:
 		return usagef("--claim-rate: is %v; want above 0, to 1000000", f.ClaimRate)

@@ -47,6 +47,8 @@ type gameOptions struct {
 	shards     int
 	limits     server.Limits
 	admission  server.Admission
+	traces     tracesFlag
+	edgeTraces edgeTraceFlags
 	retention  time.Duration
 	log        *slog.Logger
 }
@@ -68,6 +70,7 @@ type game struct {
 	ledger  *ledger.Ledger
 	server  *server.Server
 	metrics *prometheus.Registry
+	traces  *traces
 
 	mapSeen atomic.Bool // every live hunt has had a map open at once
 }
@@ -84,7 +87,11 @@ func openGame(ctx context.Context, opts gameOptions) (*game, error) {
 	if g.keys, err = loadKeys(opts.dir); err != nil {
 		return nil, err
 	}
+	if g.traces, err = opts.traces.begin(ctx, "up", "up", opts.log, g.metrics); err != nil {
+		return nil, err
+	}
 	if g.store, err = openStore(ctx, opts, g.metrics); err != nil {
+		g.traces.close()
 		return nil, err
 	}
 	if err := g.open(ctx); err != nil {
@@ -107,7 +114,7 @@ func (g *game) open(ctx context.Context) (err error) {
 		return err
 	}
 	g.mapgen = mapgen.New(g.store, g.keys.Map, mapgen.Options{Shards: g.opts.shards, Log: log, Metrics: reg})
-	g.claims = claim.New(g.store, keeper, claim.Options{Shards: g.opts.shards, Log: log, Metrics: reg})
+	g.claims = claim.New(g.store, keeper, claim.Options{Shards: g.opts.shards, Log: log, Metrics: reg, Tracer: g.traces.tracer})
 	g.hub = broadcast.New(g.store, broadcast.Options{Log: log, Metrics: reg})
 	g.boards = leaderboard.New(g.store, leaderboard.Options{Checkpoint: filepath.Join(g.opts.dir, checkpointFile), Log: log, Metrics: reg})
 	if g.ledger, err = ledger.Open(ctx, g.opts.ledger.dsn(g.opts.dir), ledger.Options{Log: log, Metrics: reg}); err != nil {
@@ -120,7 +127,7 @@ func (g *game) open(ctx context.Context) (err error) {
 	rooms := server.Rooms{Control: g.control, Claims: g.claims, Hub: g.hub, Boards: g.boards, Rewards: g.ledger, Keeper: keeper}
 	g.server, err = server.New(ctx, rooms, server.Options{
 		Guests: g.opts.guests, TokenKey: g.keys.Token[:], Origins: g.opts.origins, Page: page, Limits: g.opts.limits, Admission: g.opts.admission,
-		AdminToken: g.opts.adminToken, Version: version,
+		AdminToken: g.opts.adminToken, Version: version, Traces: g.opts.edgeTraces.edge(g.traces),
 		Ready: g.checks(), Gatherer: reg, Metrics: reg, Log: log,
 	})
 	return err
@@ -145,6 +152,7 @@ func (g *game) checks() []server.Check {
 }
 
 func (g *game) close() {
+	defer g.traces.close()
 	if g.ledger != nil {
 		if err := g.ledger.Close(); err != nil {
 			g.opts.log.Error("closing the ledger", "err", err)

@@ -23,6 +23,7 @@ type gatewayCmd struct {
 	keysFlag
 	ledgerFlag
 	edgeFlags
+	tracesFlag
 	Guests       bool   `help:"Let players sign themselves in."`
 	Issuer       string `help:"The iss that players' tokens (JWT) must have." placeholder:"NAME"`
 	Audience     string `help:"The aud that players' tokens must have." placeholder:"NAME"`
@@ -74,6 +75,9 @@ func (c gatewayCmd) Run(p *program) error {
 		return err
 	}
 	defer r.close()
+	if err := r.trace(p.ctx, c.tracesFlag); err != nil {
+		return err
+	}
 	return c.serve(p, r, public, issuer)
 }
 
@@ -88,7 +92,7 @@ func (c gatewayCmd) serve(p *program, r *role, public []net.Listener, issuer *se
 	}
 	keeper := puzzle.New(k.Puzzle)
 	hub := broadcast.New(r.store, broadcast.Options{Log: r.log, Metrics: r.metrics})
-	claims := fleet.NewClaims(r.reg, fleet.ClaimsOptions{Shards: r.shards, ShardsOf: shardsOf(hub), Log: r.log, Metrics: r.metrics})
+	claims := fleet.NewClaims(r.reg, fleet.ClaimsOptions{Shards: r.shards, ShardsOf: shardsOf(hub), Log: r.log, Metrics: r.metrics, Tracer: r.traces.tracer})
 	boards := fleet.NewBoards(r.reg, fleet.BoardsOptions{Timing: fleet.Timing{PollEvery: boardsLook}, Log: r.log, Metrics: r.metrics})
 	led := &database{dsn: c.Ledger, opts: ledger.Options{ReadOnly: true, AnswerWithin: 5 * time.Second, Log: r.log}, log: r.log}
 	defer led.close()
@@ -102,7 +106,7 @@ func (c gatewayCmd) serve(p *program, r *role, public []net.Listener, issuer *se
 	rooms := server.Rooms{Control: ctl, Claims: claims, Hub: hub, Boards: boards, Rewards: led, Keeper: keeper}
 	edge, err := server.New(p.ctx, rooms, server.Options{
 		Guests: c.Guests, TokenKey: k.Token[:], Issuer: issuer, Origins: c.Origin, Page: page, Limits: c.limits(), Admission: c.admission(),
-		AdminToken: c.AdminToken, Version: version,
+		AdminToken: c.AdminToken, Version: version, Traces: c.edgeTraceFlags.edge(r.traces),
 		Ready: []server.Check{
 			{Name: "claims", Ready: claims.Ready},
 			{Name: "broadcast", Ready: hub.Ready},

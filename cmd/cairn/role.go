@@ -56,6 +56,7 @@ type role struct {
 	reg     *redisreg.Registry
 	shards  int // provisioned
 	metrics *prometheus.Registry
+	traces  *traces
 	admin   net.Listener
 	peer    net.Listener // nil if it has none
 	addr    string       // at which others reach peer
@@ -180,8 +181,15 @@ func (f roleFlags) name(r *role) (string, error) {
 	return name, nil
 }
 
+// trace begins to trace, if f says so. It ends with close.
+func (r *role) trace(ctx context.Context, f tracesFlag) (err error) {
+	r.traces, err = f.begin(ctx, r.what, r.name, r.log, r.metrics)
+	return err
+}
+
 // close ends what open began. Whoever served a listener has closed it.
 func (r *role) close() {
+	r.traces.close()
 	if r.reg != nil {
 		r.reg.Close()
 	}

@@ -31,6 +31,7 @@ type upCmd struct {
 	Retention  time.Duration `help:"How long settled records stay in the log." default:"6h"`
 	logFlag
 	ledgerFlag
+	tracesFlag
 }
 
 func (u *upCmd) Run(p *program) error {
@@ -56,7 +57,7 @@ func (u *upCmd) Run(p *program) error {
 	defer admin.Close()
 	g, err := openGame(p.ctx, gameOptions{
 		dir: u.Data, redis: u.logFlag, ledger: u.ledgerFlag, adminToken: u.AdminToken, guests: u.Guests, origins: u.Origin, shards: shardsMax, retention: u.Retention, log: p.log,
-		limits: u.limits(), admission: u.admission(),
+		limits: u.limits(), admission: u.admission(), traces: u.tracesFlag, edgeTraces: u.edgeTraceFlags,
 	})
 	if err == nil {
 		if err = g.startHunt(p.ctx, hunt); err != nil {
