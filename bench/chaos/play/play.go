@@ -33,6 +33,7 @@ type Options struct {
 	Gateways func() []string // bases of the gateways that take requests now
 	Players  int             // 0 means 64
 	Rate     float64         // tiles a second
+	Pace     func() float64  // multiplies Rate from now on, above 0; nil means 1, always
 	Crowd    int             // players that try for each tile at once; 0 means 2
 	Batch    int             // tiles in an array; 0 means 8
 	Again    float64         // the share of winners who ask again; 0 means none
@@ -74,6 +75,9 @@ func New(ctx context.Context, opts Options) (*Play, error) {
 	}
 	if opts.InFlight == 0 {
 		opts.InFlight = 8192
+	}
+	if opts.Pace == nil {
+		opts.Pace = func() float64 { return 1 }
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -142,34 +146,38 @@ func (p *Play) Run(ctx, hard context.Context) {
 func (p *Play) offer(ctx, hard context.Context, flights *sync.WaitGroup) {
 	slots := make(chan struct{}, p.opts.InFlight)
 	rng := rand.New(rand.NewPCG(p.opts.Seed, 2))
-	start := time.Now()
-	for tiles := 0; ; {
-		due := start.Add(time.Duration(float64(tiles) / p.opts.Rate * float64(time.Second)))
+	for due := time.Now(); ; {
 		if d := time.Until(due); d > 0 && !sleep(ctx, d) || ctx.Err() != nil {
 			return
 		}
 		b, ok := p.bag.take(due)
+		now := due
 		if !ok {
-			tiles += p.opts.Batch
-			p.stats.count(due, Counts{Starved: int64(p.opts.Batch)})
+			due = p.after(due, p.opts.Batch)
+			p.stats.count(now, Counts{Starved: int64(p.opts.Batch)})
 			continue
 		}
-		tiles += len(b.tiles)
+		due = p.after(due, len(b.tiles))
 		first := rng.IntN(len(p.players))
 		for i := range p.opts.Crowd {
 			select {
 			case slots <- struct{}{}:
 			default:
-				p.stats.count(due, Counts{Shed: int64(len(b.tiles))})
+				p.stats.count(now, Counts{Shed: int64(len(b.tiles))})
 				continue
 			}
 			who := (first + i) % len(p.players)
 			flights.Go(func() {
 				defer func() { <-slots }()
-				p.race(hard, who, b, due)
+				p.race(hard, who, b, now)
 			})
 		}
 	}
+}
+
+// after returns when the next is due, at the present pace, after so many tiles.
+func (p *Play) after(due time.Time, tiles int) time.Time {
+	return due.Add(time.Duration(float64(tiles) / (p.opts.Rate * p.opts.Pace()) * float64(time.Second)))
 }
 
 // race has a player try for the tiles of a batch until all are decided.
