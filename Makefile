@@ -21,7 +21,7 @@ PKG ?= ./...
 RACE ?= ./internal/... ./cmd/...
 FUZZTIME ?= 10s
 
-.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k bench-plan bench-surge coefficients cluster cluster-down dashboards chaos fuzz web web-check generate setup clean
+.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k bench-plan bench-surge coefficients cluster cluster-down dashboards deploy-check chaos fuzz web web-check generate setup clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -38,10 +38,12 @@ setup: ## installs what the checks need, as root on Debian; says what is missing
 test: setup vet lint web-check test-go race ## all checks: what must pass before a commit lands
 
 # The bench of the Broadcast Layer is a module of its own: what its peers need is
-# not ours.
+# not ours. So is the check of deploy, for the types of Kubernetes; make
+# deploy-check has the part of it that starts fleets.
 test-go:
 	go test $(TESTFLAGS) -timeout 10m $(PKG)
 	$(if $(filter ./...,$(PKG)),cd bench/broadcast && go test $(TESTFLAGS) -timeout 10m ./...)
+	$(if $(filter ./...,$(PKG)),cd deploy/check && go test -short $(TESTFLAGS) -timeout 10m)
 
 test-short: ## the tests that take no more than a moment
 	go test -short $(TESTFLAGS) -timeout 5m $(PKG)
@@ -105,6 +107,11 @@ bench-surge: ## 4,000 clients at once at a gateway, beside cairn simulate, into 
 
 coefficients: ## puts what bench/out has measured into cairn plan, and into docs/capacity.md
 	go run ./bench/plan -refresh internal/capacity/coefficients.json
+
+deploy-check: ## everything about deploy/: manifests by the types of Kubernetes, KEDA and Compose, each container's command run; 90 s
+	@scripts/setup.sh go postgres redis prometheus
+	cd deploy/check && go vet . && go test $(TESTFLAGS) -timeout 10m
+	cd deploy/check && go tool -modfile=../../tools/go.mod golangci-lint run
 
 dashboards: ## draws each Grafana panel from what Prometheus answers of a fleet under load, into docs/dashboards; ARGS="-for 30s"
 	@scripts/setup.sh go postgres redis prometheus
