@@ -45,6 +45,7 @@ func (f edgeTraceFlags) edge(t *traces) trail.Edge {
 const (
 	spansWithin  = 3 * time.Second // for one export, tries included, and for the last ones when the process ends
 	spansQueue   = 8192            // that wait to be exported; further ones are dropped
+	spansBatch   = 2048            // in one export, at most
 	spansWarning = time.Minute     // between two lines of a collector that can't be reached
 )
 
@@ -89,7 +90,7 @@ func (f tracesFlag) begin(ctx context.Context, role, name string, log *slog.Logg
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())),
 		sdktrace.WithSpanProcessor(out),
 		sdktrace.WithSpanProcessor(sdktrace.NewBatchSpanProcessor(out,
-			sdktrace.WithMaxQueueSize(spansQueue), sdktrace.WithBatchTimeout(time.Second), sdktrace.WithExportTimeout(spansWithin))),
+			sdktrace.WithMaxQueueSize(spansQueue), sdktrace.WithMaxExportBatchSize(spansBatch), sdktrace.WithBatchTimeout(time.Second), sdktrace.WithExportTimeout(spansWithin))),
 	)
 	t.tracer = t.provider.Tracer("github.com/veltrix/cairn", trace.WithInstrumentationVersion(version))
 	log.Info("traces are on", "to", client.url)

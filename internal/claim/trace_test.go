@@ -2,7 +2,10 @@ package claim
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -160,4 +163,58 @@ func number(s sdktrace.ReadOnlySpan, key string) int64 {
 		}
 	}
 	return 0
+}
+
+// dropping is an exporter that takes all and keeps nothing.
+type dropping struct{}
+
+func (dropping) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
+func (dropping) Shutdown(context.Context) error                             { return nil }
+
+// BenchmarkTraces measures what traces cost a whole Service: batches of 16 on a
+// hot tile, 64 of them in flight, of which a share is traced, spans made,
+// queued and exported to nowhere.
+func BenchmarkTraces(b *testing.B) {
+	const size = 16
+	for _, ratio := range []float64{-1, 0, 0.01, 1} { // -1: without a tracer
+		b.Run(fmt.Sprint("ratio=", ratio), func(b *testing.B) {
+			p := sdktrace.NewTracerProvider(sdktrace.WithBatcher(dropping{}))
+			defer p.Shutdown(context.Background())
+			edge := trail.Edge{Ratio: ratio}
+			w := newWorld(b)
+			if ratio >= 0 {
+				edge.Tracer = p.Tracer("bench")
+				w.tracer = edge.Tracer
+			}
+			w.start()
+			m := w.emit(nowTick(), cairn.Tap)
+			w.claim(w.attempt(m.Tick, 0, "ana"))
+			var as []cairn.Attempt
+			for i := range size {
+				as = append(as, *w.attempt(m.Tick, 0, fmt.Sprint("player-", i)))
+			}
+			flight := make(chan struct{}, 64)
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			for b.Loop() {
+				flight <- struct{}{}
+				wg.Add(1)
+				ctx, batch := b.Context(), (*trail.Batch)(nil)
+				if edge.Choose() {
+					ctx, batch = trail.Start(ctx, edge.Tracer, trail.SpanLive, trace.SpanKindServer, as[0].TileRef, size)
+				}
+				var left atomic.Int64
+				left.Store(size)
+				w.Submit(ctx, as, func(_ int, a *Answer) {
+					batch.Answered(a.Verdict.Outcome, a.Err)
+					if left.Add(-1) == 0 {
+						<-flight
+						wg.Done()
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(size*float64(b.N)/b.Elapsed().Seconds(), "attempts/s")
+		})
+	}
 }
