@@ -132,9 +132,9 @@ func TestConnectionID(t *testing.T) {
 	var log journal
 	g := newGame(t, func(o *Options) { o.Log, o.ClaimWithin = log.logger(), time.Millisecond })
 	_, token := g.signIn("ana")
+	g.withClaims(&scripted{err: errors.New("away")})
 	fronted := g.serveFront(g.server.Front)
 	plain := g.serveFront(func(ln net.Listener) net.Listener { return ln })
-	g.withClaims(&scripted{err: errors.New("away")})
 	for way, addr := range map[string]string{"fronted": fronted, "plain": plain} {
 		for _, sent := range []string{"proxy-" + way, ""} {
 			h := http.Header{}
