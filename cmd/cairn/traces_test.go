@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,7 +86,7 @@ func textOf(s *tracepb.Span, key string) string {
 
 // traced starts a generator, a claims process and a gateway on a Redis, with a
 // hunt, and returns the gateway as a process to call.
-func traced(t *testing.T, args ...string) (p *process, gateway, claims *lab.Role) {
+func traced(t *testing.T, args ...string) (p *process, gateway, claims *lab.Role, redis *lab.Redis) {
 	t.Helper()
 	bin, err := binary()
 	if err != nil {
@@ -102,8 +103,7 @@ func traced(t *testing.T, args ...string) (p *process, gateway, claims *lab.Role
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	redis, err := l.StartRedis(ctx, "redis")
-	if err != nil {
+	if redis, err = l.StartRedis(ctx, "redis"); err != nil {
 		t.Fatal(err)
 	}
 	keys := filepath.Join(l.Dir, "keys.json")
@@ -131,7 +131,7 @@ func traced(t *testing.T, args ...string) (p *process, gateway, claims *lab.Role
 	if err := gateway.AwaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return &process{t: t, public: "http://" + gateway.Listen, admin: "http://" + gateway.Admin}, gateway, claims
+	return &process{t: t, public: "http://" + gateway.Listen, admin: "http://" + gateway.Admin}, gateway, claims, redis
 }
 
 // TestTracesOfAFleet: a claim that goes from a gateway to another process is one
@@ -141,7 +141,7 @@ func traced(t *testing.T, args ...string) (p *process, gateway, claims *lab.Role
 // was not decided.
 func TestTracesOfAFleet(t *testing.T) {
 	to := newCollector(t)
-	p, gateway, claims := traced(t, "--traces", to.URL)
+	p, gateway, claims, redis := traced(t, "--traces", to.URL)
 	player, token := p.signIn("secret-ana")
 	m := p.call("GET", "/v1/hunts/race/maps/current", "", "")
 	a := p.call("POST", "/v1/hunts/race/claims", token, fmt.Sprintf(`{"map":%d,"tile":%d,"claim_id":"secret-1"}`, m.Tick, m.Tiles[0].Index))
@@ -191,6 +191,33 @@ func TestTracesOfAFleet(t *testing.T) {
 		}
 	}
 	to.mu.Unlock()
+
+	// Without its log an owner can't decide: both say so of the same request.
+	if err := redis.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "POST", p.public+"/v1/hunts/race/claims", strings.NewReader(fmt.Sprintf(`{"map":%d,"tile":%d}`, m.Tick, m.Tiles[1].Index)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + token}, "X-Request-Id": {"find-me"}}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	for _, r := range []*lab.Role{claims, gateway} {
+		p.until(r.Name+" has a line of it", func() bool {
+			said, err := os.ReadFile(r.Log)
+			return err == nil && strings.Contains(string(said), `"request_id":"find-me"`)
+		})
+		cancel() // the owner has said so: the gateway need not ask on for all of 5 s
+	}
+	<-ended
 	http.DefaultClient.CloseIdleConnections()
 }
 
