@@ -72,7 +72,7 @@ func (s *simulation) wants(have int) int {
 		}
 		return int(math.Ceil(float64(n)*ratio - 1e-9))
 	}
-	busy := s.demand / p.TargetCPU * float64(n)
+	busy := s.demand / p.TargetCPU
 	if lag := time.Duration(p.TargetLag).Seconds(); s.lag > lag {
 		busy += s.backlog / (s.c.Pod.Events * time.Duration(p.Start+p.Poll).Seconds())
 	}

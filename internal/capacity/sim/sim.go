@@ -39,7 +39,7 @@ type simulation struct {
 	leaving   int     // of them, that will find it is no use any more
 	backlog   float64 // events that wait
 	lag       float64 // seconds
-	demand    float64 // share of all pods that would be used, had they no bound
+	demand    float64 // pods that the last second would have used up
 
 	used      []float64   // share of all pods that was used, second by second
 	wantedLow float64     // since when fewer pods were enough; NaN: they are not
@@ -143,9 +143,8 @@ func (s *simulation) second() {
 	if s.lag = 0; s.backlog > 0 {
 		s.lag = min(s.backlog/max(all-watching, 1), lagMost)
 	}
-	s.demand = math.Inf(1)
+	s.demand = (came + watching) / s.c.Pod.Events
 	if all > 0 {
-		s.demand = (came + watching) / all
 		s.used = append(s.used, (done+watching)/all)
 	}
 	s.account(now)
