@@ -7,9 +7,11 @@ import (
 	"maps"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -89,9 +91,33 @@ type schema struct {
 	MapType     string `json:"x-kubernetes-map-type"`
 }
 
+// KEDA's release, and what its module's content is hashed to (go.sum's h1): it
+// is fetched as a module is, but none of its packages is built.
+const (
+	keda    = "github.com/kedacore/keda/v2"
+	release = keda + "@v2.21.0"
+	hash    = "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps="
+)
+
+// definition returns what KEDA's release has an API server hold a ScaledObject
+// against.
+func definition() ([]byte, error) {
+	cmd := exec.Command("go", "mod", "download", "-json", release)
+	cmd.Env = append(os.Environ(), "GONOSUMDB="+keda) // its hash is here
+	out, err := cmd.Output()
+	var module struct{ Dir, Sum, Error string }
+	if e := json.Unmarshal(out, &module); e != nil || module.Error != "" {
+		return nil, fmt.Errorf("go mod download %s: %w: %s", release, errors.Join(err, e), module.Error)
+	}
+	if module.Sum != hash {
+		return nil, fmt.Errorf("%s has the hash %s; want %s", release, module.Sum, hash)
+	}
+	return os.ReadFile(filepath.Join(module.Dir, "config", "crd", "bases", "keda.sh_scaledobjects.yaml"))
+}
+
 // scaledObjects returns the schema of a ScaledObject.
-func scaledObjects() (*schema, error) {
-	text, err := os.ReadFile(filepath.Join("testdata", "keda.sh_scaledobjects.yaml"))
+var scaledObjects = sync.OnceValues(func() (*schema, error) {
+	text, err := definition()
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +144,7 @@ func scaledObjects() (*schema, error) {
 	}
 	s.Properties["metadata"] = nil // Kubernetes' own
 	return s, nil
-}
+})
 
 // wrong returns what is wrong with v, as an API server that is asked to be
 // strict (fieldValidation=Strict) has it.
