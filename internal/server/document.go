@@ -86,6 +86,7 @@ func finishOpenAPI(api huma.API) {
 				delete(op.RequestBody.Content, "application/octet-stream") // huma's word for a RawBody
 			}
 			for status, r := range op.Responses {
+				sends(r, headerRequestID, "The request's id: its own, if it was sent with one that is well formed.")
 				switch status {
 				case "202", "429", "503":
 					sends(r, "Retry-After", "Seconds to wait before the next try.")
