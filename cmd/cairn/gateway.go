@@ -93,7 +93,7 @@ func (c gatewayCmd) serve(p *program, r *role, public []net.Listener, issuer *se
 	keeper := puzzle.New(k.Puzzle)
 	hub := broadcast.New(r.store, broadcast.Options{Log: r.log, Metrics: r.metrics})
 	claims := fleet.NewClaims(r.reg, fleet.ClaimsOptions{Shards: r.shards, ShardsOf: shardsOf(hub), Log: r.log, Metrics: r.metrics, Tracer: r.traces.tracer})
-	boards := fleet.NewBoards(r.reg, fleet.BoardsOptions{Timing: fleet.Timing{PollEvery: boardsLook}, Log: r.log, Metrics: r.metrics})
+	boards := fleet.NewBoards(r.reg, fleet.BoardsOptions{Timing: fleet.Timing{PollEvery: boardsLook}, Log: r.log, Metrics: r.metrics, Tracer: r.traces.tracer})
 	led := &database{dsn: c.Ledger, opts: ledger.Options{ReadOnly: true, AnswerWithin: 5 * time.Second, Log: r.log}, log: r.log}
 	defer led.close()
 	seen := new(atomic.Bool)

@@ -46,6 +46,7 @@ const (
 	spansWithin  = 3 * time.Second // for one export, tries included, and for the last ones when the process ends
 	spansQueue   = 8192            // that wait to be exported; further ones are dropped
 	spansBatch   = 2048            // in one export, at most
+	spanTextMax  = 256             // of an attribute: what a client calls a hunt may be anything
 	spansWarning = time.Minute     // between two lines of a collector that can't be reached
 )
 
@@ -83,7 +84,12 @@ func (f tracesFlag) begin(ctx context.Context, role, name string, log *slog.Logg
 	}
 	t := &traces{log: log}
 	out := newSpanExporter(to, log, reg)
+	limits := sdktrace.NewSpanLimits() // and those of OTEL_SPAN_*
+	if limits.AttributeValueLengthLimit < 0 {
+		limits.AttributeValueLengthLimit = spanTextMax
+	}
 	t.provider = sdktrace.NewTracerProvider(
+		sdktrace.WithRawSpanLimits(limits),
 		sdktrace.WithResource(res),
 		// What begins here was chosen by the edge, and what goes on here by
 		// whoever began it.

@@ -11,9 +11,12 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/internal/fleet/fleetpb"
+	"github.com/veltrix/cairn/internal/trail"
 	"github.com/veltrix/cairn/internal/wire"
 )
 
@@ -27,6 +30,7 @@ type BoardsOptions struct {
 	Dial    DialFunc              // nil dials TCP
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing
+	Tracer  trace.Tracer          // makes the spans of questions that are traced; nil makes none
 }
 
 // Boards answers questions about standings by asking the leaderboard
@@ -92,6 +96,19 @@ func (b *Boards) Around(ctx context.Context, key wire.BoardKey, player cairn.Pla
 func (b *Boards) ask(ctx context.Context, req *fleetpb.BoardRequest) (*wire.Board, time.Duration, error) {
 	began := time.Now()
 	defer func() { b.metrics.duration.Observe(time.Since(began).Seconds()) }()
+	if b.opts.Tracer == nil || !trail.Sampled(ctx) {
+		return b.find(ctx, req)
+	}
+	ctx, span := b.opts.Tracer.Start(ctx, trail.SpanBoards, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(trail.KeyHunt.String(req.Hunt)))
+	defer span.End()
+	board, age, err := b.find(ctx, req)
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	return board, age, err
+}
+
+func (b *Boards) find(ctx context.Context, req *fleetpb.BoardRequest) (*wire.Board, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, boardsWithin)
 	defer cancel()
 	var errs []error

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -19,6 +20,7 @@ import (
 	"github.com/veltrix/cairn/internal/claim"
 	"github.com/veltrix/cairn/internal/fleet/fleetpb"
 	"github.com/veltrix/cairn/internal/trail"
+	"github.com/veltrix/cairn/internal/wire"
 )
 
 // recording returns a tracer that keeps what it is told to.
@@ -155,5 +157,23 @@ func TestUndecidedLine(t *testing.T) {
 	s.tell(p, &cairn.Verdict{Outcome: cairn.Gone}, nil, nil)
 	if out.Len() > 0 {
 		t.Errorf("of what was decided: got %q, want nothing", out.String())
+	}
+}
+
+// TestBoardsSpan: a question about standings that nobody answers says so in its
+// span; one that is not traced has none.
+func TestBoardsSpan(t *testing.T) {
+	tracer, rec := recording(t)
+	b := NewBoards(&Local{}, BoardsOptions{Tracer: tracer})
+	ctx, root := tracer.Start(t.Context(), "root")
+	defer root.End()
+	for _, ctx := range []context.Context{t.Context(), ctx} {
+		if _, _, err := b.Standings(ctx, wire.BoardKey{Hunt: simHunt}, 10); err == nil {
+			t.Error("somebody answered")
+		}
+	}
+	spans := rec.Ended()
+	if len(spans) != 1 || spans[0].Name() != trail.SpanBoards || spans[0].Parent().SpanID() != root.SpanContext().SpanID() || spans[0].Status().Code != codes.Error {
+		t.Errorf("got %v, want one span below the root, that failed", spans)
 	}
 }

@@ -165,7 +165,7 @@ func (s *Server) logUndecided(ctx context.Context, a *cairn.Attempt, v *cairn.Ve
 	if err == nil {
 		err = errPending
 	}
-	s.undecided.Warn(ctx, s.opts.Log, "a claim was not decided", slog.String("hunt", string(a.Hunt)), slog.Int64("map", int64(a.Tick)),
+	s.undecided.Warn(ctx, s.opts.Log, "a claim was not decided", slog.String("hunt", cut(string(a.Hunt), 64)), slog.Int64("map", int64(a.Tick)),
 		slog.Uint64("tile", uint64(a.Tile)), slog.Any("err", err))
 }
 

@@ -23,6 +23,7 @@ const (
 	SpanOwner  = "owner claims"     // what of them came in one message, at an owner
 	SpanDecide = "shard claims"     // what of them is one shard's: queue, decision, and the wait for the log
 	SpanAppend = "log append"       // one record, of the claims of many
+	SpanBoards = "ask leaderboard"  // a question about standings, at the gateway
 	EventTaken = "taken from queue" // of SpanDecide: the loop has them
 	EventAgain = "asked again"      // of SpanAsk: an owner had gone, or sent one elsewhere
 	EventLate  = "told pending"     // of SpanLive: the client was told so, and no more
