@@ -65,16 +65,20 @@ func (h *Hub) checks(ctx context.Context) {
 
 // Drain tells every client to reconnect elsewhere, spread over the first half
 // of within, closes those that are still there when within has passed, and
-// returns when all are gone. From its start on nobody new is taken.
+// returns when all are gone. From its start on nobody new is taken. What
+// clients are told leaves them the last quarter: whoever goes at the last moment
+// that they were given, by a clock that began a network's way later, must not
+// find that they were closed.
 func (h *Hub) Drain(within time.Duration) {
 	h.draining.Store(true)
 	over := time.Now().Add(within)
+	told := over.Add(-within / 4)
 	ps := h.peers()
 	const steps = 50
 	for i := range steps {
 		part := ps[len(ps)*i/steps : len(ps)*(i+1)/steps]
 		for _, p := range part {
-			p.drain(max(0, time.Until(over)))
+			p.drain(max(0, time.Until(told)))
 		}
 		if len(part) > 0 && i < steps-1 && within > 0 {
 			time.Sleep(within / (2 * steps))
