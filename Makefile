@@ -117,6 +117,10 @@ dashboards: ## draws each Grafana panel from what Prometheus answers of a fleet 
 	@scripts/setup.sh go postgres redis prometheus
 	go run ./bench/dashboards $(ARGS)
 
+autoscale: ## a surge, and a loop that makes a real fleet larger and smaller as KEDA would, into docs/autoscaling.md; 4 minutes; ARGS=-short
+	@scripts/setup.sh go postgres redis prometheus
+	go run ./bench/autoscale $(ARGS)
+
 chaos: ## breaks a whole fleet under load, five times in each way, into bench/out/chaos.json; ARGS="-rounds 1"
 	@scripts/setup.sh go postgres redis
 	go run ./bench/chaos $(ARGS)
