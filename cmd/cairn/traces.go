@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -63,11 +66,17 @@ func (f tracesFlag) begin(ctx context.Context, role, name string, log *slog.Logg
 	if f.Traces == "" {
 		return &traces{}, nil
 	}
-	client, err := newOTLP(f.Traces)
+	u, err := collectorURL(f.Traces)
 	if err != nil {
 		return nil, err
 	}
-	to, err := otlptrace.New(ctx, client) // which connects to nobody yet
+	to, err := otlptracehttp.New(ctx, // which connects to nobody yet, and knows OTEL_EXPORTER_OTLP_HEADERS
+		otlptracehttp.WithEndpointURL(u.String()),
+		otlptracehttp.WithCompression(otlptracehttp.GzipCompression),
+		otlptracehttp.WithTimeout(spansWithin),
+		// Spans are not worth a queue that grows while a collector is away.
+		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: false}),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("--traces: %w", err)
 	}
@@ -99,8 +108,21 @@ func (f tracesFlag) begin(ctx context.Context, role, name string, log *slog.Logg
 			sdktrace.WithMaxQueueSize(spansQueue), sdktrace.WithMaxExportBatchSize(spansBatch), sdktrace.WithBatchTimeout(time.Second), sdktrace.WithExportTimeout(spansWithin))),
 	)
 	t.tracer = t.provider.Tracer("github.com/veltrix/cairn", trace.WithInstrumentationVersion(version))
-	log.Info("traces are on", "to", client.url)
+	log.Info("traces are on", "to", u.Redacted())
 	return t, nil
+}
+
+// collectorURL returns where a collector takes traces: --traces, with the path of
+// OTLP over HTTP if it has none of its own.
+func collectorURL(flag string) (*url.URL, error) {
+	u, err := url.Parse(flag)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usagef("--traces: is %q; want the URL of a collector, such as http://127.0.0.1:4318", flag)
+	}
+	if !strings.HasSuffix(u.Path, "/v1/traces") {
+		u = u.JoinPath("v1/traces") // as OTEL_EXPORTER_OTLP_ENDPOINT has it
+	}
+	return u, nil
 }
 
 // close exports what is left, for a moment at most.

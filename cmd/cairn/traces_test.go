@@ -1,6 +1,7 @@
 package main
 
 import (
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -37,7 +38,11 @@ type collected struct {
 func newCollector(t *testing.T) *collector {
 	c := &collector{}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
+		var body []byte
+		zipped, err := gzip.NewReader(r.Body)
+		if err == nil {
+			body, err = io.ReadAll(zipped)
+		}
 		var data tracepb.TracesData // on the wire, an ExportTraceServiceRequest
 		if err == nil {
 			err = proto.Unmarshal(body, &data)
