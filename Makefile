@@ -39,11 +39,12 @@ test: setup vet lint web-check test-go race ## all checks: what must pass before
 
 # The bench of the Broadcast Layer is a module of its own: what its peers need is
 # not ours. So is the check of deploy, for the types of Kubernetes; make
-# deploy-check has the part of it that starts fleets.
+# deploy-check has the part of it that starts fleets. -count=1, for Go's cache of
+# results does not look at the manifests, which are another module's.
 test-go:
 	go test $(TESTFLAGS) -timeout 10m $(PKG)
 	$(if $(filter ./...,$(PKG)),cd bench/broadcast && go test $(TESTFLAGS) -timeout 10m ./...)
-	$(if $(filter ./...,$(PKG)),cd deploy/check && go test -short $(TESTFLAGS) -timeout 10m)
+	$(if $(filter ./...,$(PKG)),cd deploy/check && go test -count=1 -short $(TESTFLAGS) -timeout 10m)
 
 test-short: ## the tests that take no more than a moment
 	go test -short $(TESTFLAGS) -timeout 5m $(PKG)
@@ -110,7 +111,7 @@ coefficients: ## puts what bench/out has measured into cairn plan, and into docs
 
 deploy-check: ## everything about deploy/: manifests by the types of Kubernetes, KEDA and Compose, each container's command run; 90 s
 	@scripts/setup.sh go postgres redis prometheus
-	cd deploy/check && go vet . && go test $(TESTFLAGS) -timeout 10m
+	cd deploy/check && go vet . && go test -count=1 $(TESTFLAGS) -timeout 10m
 	cd deploy/check && go tool -modfile=../../tools/go.mod golangci-lint run
 
 dashboards: ## draws each Grafana panel from what Prometheus answers of a fleet under load, into docs/dashboards; ARGS="-for 30s"
