@@ -94,16 +94,16 @@ func closeAll(lns []net.Listener) {
 // answered.
 func serveEdge(p *parts, public []net.Listener, admin net.Listener, s *server.Server) *stage {
 	edge := p.stage()
-	opts := server.ServeOptions{DrainWithin: drainWithin, OnDrain: s.Drain, Log: p.log}
-	serve := func(lns []net.Listener, h http.Handler) func(context.Context) error {
+	serve := func(lns []net.Listener, h http.Handler, lingerFor time.Duration) func(context.Context) error {
+		opts := server.ServeOptions{DrainWithin: drainWithin, LingerFor: lingerFor, OnDrain: s.Drain, Log: p.log}
 		return func(context.Context) error { return server.Serve(p.ctx, lns, h, opts) }
 	}
 	fronts := make([]net.Listener, len(public))
 	for i, ln := range public {
 		fronts[i] = s.Front(ln)
 	}
-	edge.start("public listener", serve(fronts, s.Public()))
-	edge.start("operator's listener", serve([]net.Listener{admin}, s.Admin()))
+	edge.start("public listener", serve(fronts, s.Public(), drainWithin/10))
+	edge.start("operator's listener", serve([]net.Listener{admin}, s.Admin(), 0))
 	return edge
 }
 

@@ -68,6 +68,59 @@ func TestH2C(t *testing.T) {
 	}
 }
 
+// TestLinger: whoever sends a claim on a connection just when the server is told
+// to end is answered, and told to send the next one elsewhere.
+func TestLinger(t *testing.T) {
+	g := newGame(t, nil)
+	m := g.openMap(0, cairn.Tap)
+	_, ana := g.signIn("ana")
+	draining := make(chan struct{})
+	addr, stop := g.serve(ServeOptions{LingerFor: time.Minute, OnDrain: func() { close(draining) }})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(c)
+	body := fmt.Sprintf(`{"map":%d,"tile":0}`, m.Tick)
+	claim := func() *http.Response {
+		t.Helper()
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", claimsPath(), addr, ana, len(body), body)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("got %s, %v; want 200", res.Status, err)
+		}
+		return res
+	}
+	if claim().Close {
+		t.Error("the connection ends after the first claim; want it to stay")
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	<-draining
+	// Told to end it takes nobody new; a moment may pass until it says so.
+	for end := time.Now().Add(20 * time.Second); ; {
+		d, err := net.Dial("tcp", addr)
+		if err != nil {
+			break
+		}
+		d.Close()
+		if time.Now().After(end) {
+			t.Fatal("the listener stays open")
+		}
+	}
+	if !claim().Close {
+		t.Error("the connection stays after a claim while draining; want Connection: close")
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSlowBody sends half a body, and no more.
 func TestSlowBody(t *testing.T) {
 	g := newGame(t, nil)
