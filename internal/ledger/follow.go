@@ -35,10 +35,30 @@ type position struct {
 	chain  eventlog.Chain
 }
 
-// A haltError says why a shard can't be settled any further.
+// A haltError says why a shard can't be settled any further, and what mends it.
 type haltError struct{ err error }
 
-func (e *haltError) Error() string { return e.err.Error() }
+func (e *haltError) Error() string {
+	for _, a := range advice {
+		if errors.Is(e.err, a.of) {
+			return e.err.Error() + ": " + a.mend
+		}
+	}
+	return e.err.Error()
+}
+
+// advice is what an operator can do about a log and a ledger that do not fit
+// each other. docs/backup.md has the steps.
+var advice = [...]struct {
+	of   error
+	mend string
+}{
+	{eventlog.ErrDiverged, "nothing of it is paid; unless a failover was just now, the log is older than the ledger, or another one: " +
+		"restore a ledger that was saved before this log was (docs/backup.md)"},
+	{eventlog.ErrTrimmed, "the ledger is older than what the log still holds: restore a newer ledger (docs/backup.md)"},
+	{eventlog.ErrMissing, "the log was lost: restore it, and a ledger that was saved before it (docs/backup.md)"},
+}
+
 func (e *haltError) Unwrap() error { return e.err }
 
 func halt(format string, args ...any) error { return &haltError{fmt.Errorf(format, args...)} }

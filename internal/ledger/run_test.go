@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -152,6 +153,9 @@ func testHalts(t *testing.T, b backend) {
 				totals, err := l.Totals(t.Context())
 				return err == nil && totals.Entries == int64(5+5+7+7+c.left)
 			})
+			if c.want == eventlog.ErrTrimmed && !strings.Contains(l.Ready().Error(), "restore a newer ledger") {
+				t.Errorf("Ready: %v; want what mends it", l.Ready())
+			}
 			if l.halted() != 1 {
 				t.Errorf("halted shards: %d, want 1", l.halted())
 			}
@@ -190,6 +194,9 @@ func testDiverged(t *testing.T, b backend) {
 			c.other(newHistory(t, store, 6))
 			start(t, l, store)
 			eventually(t, "halted", func() bool { return errors.Is(l.Ready(), eventlog.ErrDiverged) })
+			if err := l.Ready(); !strings.Contains(err.Error(), "restore a ledger that was saved before this log was") {
+				t.Errorf("Ready: %v; want what mends it", err)
+			}
 			if after := readBooks(t, l); len(after.Rows) != len(before.Rows) {
 				t.Errorf("%d entries, want the %d from before", len(after.Rows), len(before.Rows))
 			}
