@@ -389,7 +389,7 @@ func (r *run) shrunk(ctx context.Context) error {
 	defer cancel()
 	for _, s := range r.roles {
 		if err := s.pods.await(ctx, s.policy.Least); err != nil {
-			wants, _ := s.wants()
+			wants := s.wants()
 			return fmt.Errorf("%s: %+v, wanted %s: %w", s.policy.Role, s.pods.count(), why(wants), err)
 		}
 	}

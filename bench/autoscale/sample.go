@@ -89,7 +89,7 @@ func (r *run) look(now time.Time) error {
 		} else {
 			s.Claims = h.running
 		}
-		wants, _ := x.wants()
+		wants := x.wants()
 		for trigger, n := range wants {
 			s.Wants[x.policy.Role+"/"+trigger] = n
 		}

@@ -85,11 +85,10 @@ type scaler struct {
 
 	mu   sync.Mutex
 	last map[string]float64 // of each trigger: the pods that it wants, not rounded
-	most int                // pods that were wanted at once
 }
 
 func newScaler(p *Policy, ps *pods, m *monitor.Monitor) *scaler {
-	return &scaler{policy: p, pods: ps, monitor: m, hpa: hpa.Scaler{Least: p.Least, Most: p.Most, Behavior: p.Behavior}, began: time.Now(), last: map[string]float64{}, most: p.Least}
+	return &scaler{policy: p, pods: ps, monitor: m, hpa: hpa.Scaler{Least: p.Least, Most: p.Most, Behavior: p.Behavior}, began: time.Now(), last: map[string]float64{}}
 }
 
 // run looks again and again until ctx ends.
@@ -119,7 +118,7 @@ func (s *scaler) look(ctx context.Context) {
 	current := s.pods.count().wanted
 	to := s.hpa.Next(time.Since(s.began), current, hpa.Desired(current, metrics))
 	s.mu.Lock()
-	s.last, s.most = last, max(s.most, to)
+	s.last = last
 	s.mu.Unlock()
 	if to != current {
 		program.Say("%-8s %d → %d  (%s)", s.policy.Role, current, to, why(last))
@@ -128,8 +127,8 @@ func (s *scaler) look(ctx context.Context) {
 }
 
 // wants returns what each trigger wanted at the last look, in pods.
-func (s *scaler) wants() (wants map[string]float64, most int) {
+func (s *scaler) wants() map[string]float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.last, s.most
+	return s.last
 }

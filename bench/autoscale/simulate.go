@@ -25,7 +25,8 @@ type Simulated struct {
 	Refusals int       `json:"refusals"`
 }
 
-// simulate plays what came to the run, second by second, against a role's policy.
+// simulate plays what came to the run, second by second, against a role's
+// policy: clients as they were to be there, attempts as Prometheus has their rate.
 // It goes by connections and attempts, as far as the role is scaled by them; what
 // makes a process late it knows nothing of.
 func (r *run) simulate(s *scaler, starts, ends []time.Duration) (*Simulated, error) {
@@ -33,14 +34,17 @@ func (r *run) simulate(s *scaler, starts, ends []time.Duration) (*Simulated, err
 	if err != nil {
 		return nil, err
 	}
-	for _, x := range r.samples {
-		config.Traffic = append(config.Traffic, sim.Point{At: time.Duration(x.At * float64(time.Second)), Connections: float64(x.Clients), Events: float64(x.Decided)})
+	for i, x := range r.samples {
+		config.Traffic = append(config.Traffic, sim.Point{At: time.Duration(x.At * float64(time.Second)), Connections: float64(x.Clients), Events: r.attempts(i)})
 	}
 	if s.policy.Role != "gateway" {
 		for i := range config.Traffic {
 			config.Traffic[i].Connections = 0
 		}
 	}
+	last := config.Traffic[len(config.Traffic)-1]
+	last.At = max(last.At, config.Traffic[0].At+time.Minute) // no traffic is shorter
+	config.Traffic = append(config.Traffic, last)
 	played, err := sim.Run(*config)
 	if err != nil {
 		return nil, err
@@ -49,6 +53,9 @@ func (r *run) simulate(s *scaler, starts, ends []time.Duration) (*Simulated, err
 	var podsReal, podsSim, off float64
 	for _, t := range played.Timeline {
 		at := r.samples[0].At + 60*t.Minute
+		if at > r.samples[len(r.samples)-1].At {
+			break
+		}
 		x := r.nearest(at)
 		have := x.Claims
 		if s.policy.Role == "gateway" {
@@ -97,6 +104,17 @@ func simConfig(p *Policy, o options, start, drain time.Duration) (*sim.Config, e
 		}
 	}
 	return &config, nil
+}
+
+// attempts returns how many were decided a second, a mean over as long as the
+// rules look back, up to a sample.
+func (r *run) attempts(i int) float64 {
+	back := r.samples[max(0, i+1-int(r.o.window().Seconds())) : i+1]
+	sum := 0.0
+	for _, x := range back {
+		sum += float64(x.Decided)
+	}
+	return sum / float64(len(back))
 }
 
 // nearest returns the sample that is nearest to a moment.

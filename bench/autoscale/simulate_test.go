@@ -26,14 +26,14 @@ func TestSimConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		few := sim.Point{Connections: 200, Events: 80}
-		// Fills gateways to 0.6 of 4.2, and claims processes to 500 of 1.4.
-		many := sim.Point{Connections: 2520, Events: 700}
+		few := sim.Point{Connections: 200, Events: 40}
+		// Fills gateways to 0.6 of 4.2, and claims processes to 250 of 1.4.
+		many := sim.Point{Connections: 2520, Events: 350}
 		for _, at := range []struct {
-			second time.Duration
+			second float64
 			sim.Point
 		}{{0, few}, {10, few}, {11, many}, {60, many}, {61, few}, {150, few}} {
-			at.At = at.second * time.Second
+			at.At = time.Duration(at.second * float64(time.Second))
 			c.Traffic = append(c.Traffic, at.Point)
 		}
 		r, err := sim.Run(*c)
