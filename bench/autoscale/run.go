@@ -97,6 +97,13 @@ func execute(ctx context.Context, o options) (res *Result, err error) {
 		program.Say("all is in %s", l.Dir)
 	}
 	r := &run{o: o, lab: l, phase: phaseBefore, watch: crowd.NewStats(), phases: map[string]*crowd.Stats{}}
+	defer func() {
+		if ctx.Err() != nil && r.fleet != nil { // Ctrl-C: in good order all the same
+			within, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
+			defer cancel()
+			err = errors.Join(err, r.fleet.Drain(within))
+		}
+	}()
 	if err := r.start(ctx, gateways, claims); err != nil {
 		return nil, err
 	}
