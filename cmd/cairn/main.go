@@ -91,15 +91,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	code := -1
-	parser, err := kong.New(&c,
-		kong.Name("cairn"),
-		kong.Description("The real-time treasure hunt engine. Start with: cairn up"),
-		kong.UsageOnError(),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(n int) { code = n }),
-		kong.DefaultEnvars("CAIRN"),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-	)
+	parser, err := newParser(&c, stdout, stderr, func(n int) { code = n })
 	if err != nil {
 		fmt.Fprintln(stderr, "cairn:", err)
 		return exitFailed
@@ -124,6 +116,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "cairn:", err)
 	return exitFailed
+}
+
+// newParser returns what reads command lines into c; exit is called in place of
+// an end, by --help.
+func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("cairn"),
+		kong.Description("The real-time treasure hunt engine. Start with: cairn up"),
+		kong.UsageOnError(),
+		kong.Writers(stdout, stderr),
+		kong.Exit(exit),
+		kong.DefaultEnvars("CAIRN"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+	)
 }
 
 func newLogger(w io.Writer, level, format string) *slog.Logger {
