@@ -33,7 +33,7 @@ build: ## builds bin/cairn
 	CGO_ENABLED=0 go build -trimpath -o bin/cairn ./cmd/cairn
 
 setup: ## installs what the checks need, as root on Debian; says what is missing elsewhere
-	@scripts/setup.sh go race browser node postgres redis prometheus
+	@scripts/setup.sh go race browser node postgres redis prometheus shell
 
 test: setup vet lint web-check test-go race ## all checks: what must pass before a commit lands
 

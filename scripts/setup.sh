@@ -3,7 +3,7 @@
 # on Debian or Ubuntu lacks; elsewhere it says what is missing and how to get
 # it. It may be run again and again, and is quick when all is there.
 #
-#   scripts/setup.sh [go] [race] [browser] [node] [postgres] [redis] [prometheus] [rabbitmq] [words]
+#   scripts/setup.sh [go] [race] [browser] [node] [postgres] [redis] [prometheus] [rabbitmq] [shell] [words]
 #
 #   go       Go as go.mod asks for
 #   race     a C compiler, which the race detector's linking needs
@@ -13,6 +13,7 @@
 #   redis    Redis' server and redis-cli, which the tests of the logs start and stop
 #   prometheus Prometheus and promtool, which the tests of dashboards and alerts start and stop
 #   rabbitmq RabbitMQ's server, which make bench-broadcast starts, measures and stops
+#   shell    curl and jq, which documents use and a test types
 #   words    the word lists that the cipher's words are chosen from
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -91,6 +92,10 @@ need_rabbitmq() {
 		want rabbitmq-server -- "RabbitMQ's server, for make bench-broadcast (Debian: apt-get install rabbitmq-server)"
 }
 
+need_shell() {
+	{ have curl && have jq; } || want curl jq -- "curl and jq, which the quick start uses (Debian: apt-get install curl jq)"
+}
+
 need_words() {
 	[ -d /usr/share/dict/scowl ] || want scowl -- "SCOWL's word lists (Debian: apt-get install scowl)"
 }
@@ -105,9 +110,9 @@ apt_update() {
 
 for what in "${@:-go}"; do
 	case $what in
-	go | race | browser | node | postgres | redis | prometheus | rabbitmq | words) "need_$what" ;;
+	go | race | browser | node | postgres | redis | prometheus | rabbitmq | shell | words) "need_$what" ;;
 	*)
-		echo "setup: $what: want go, race, browser, node, postgres, redis, prometheus, rabbitmq or words" >&2
+		echo "setup: $what: want go, race, browser, node, postgres, redis, prometheus, rabbitmq, shell or words" >&2
 		exit 2
 		;;
 	esac
