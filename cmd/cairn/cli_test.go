@@ -68,6 +68,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"up", "--retention", "1h14m59s"}, []string{"--retention", "1h15m"}},
 		{[]string{"up", "--retention", "soon"}, []string{"--retention", "soon"}},
 		{[]string{"up", "--origin", "play.example"}, []string{"--origin", "play.example", "https://"}},
+		{[]string{"up", "--proxy", "10.0.0.0/99"}, []string{"--proxy", "10.0.0.0/99", "10.0.0.0/8"}},
 		{[]string{"up", "--hunt", "/no/such/file"}, []string{"--hunt", "/no/such/file"}},
 		{[]string{"up", "--log-level", "loud"}, []string{"--log-level", "debug"}},
 		{[]string{"up", "--log-format", "xml"}, []string{"--log-format", "json"}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 type edgeFlags struct {
 	Listen     string   `help:"Players' address." default:"127.0.0.1:8080"`
 	Origin     []string `help:"Other origins whose pages may connect, such as https://play.example." placeholder:"URL"`
+	Proxy      []string `help:"Addresses of proxies and balancers in front, such as 10.0.0.0/8: their X-Forwarded-For says whom limits by address count. Nobody else's is believed." placeholder:"CIDR"`
 	ClaimRate  float64  `help:"Claims a second that one player may send." default:"20"`
 	ClaimBurst int      `help:"Claims that one player may send at once." default:"50"`
 
@@ -48,6 +50,9 @@ func (f edgeFlags) check() error {
 	if limit, ok := fileLimit(); ok && f.ConnectionsMax > limit {
 		return usagef("--connections-max: is %d, and this process may have %d files open; want at most %d, or a higher limit (ulimit -n)", f.ConnectionsMax, limit, connectionsOf(limit))
 	}
+	if _, err := f.proxies(); err != nil {
+		return err
+	}
 	for _, o := range f.Origin {
 		if o != "*" && !strings.HasPrefix(o, "http://") && !strings.HasPrefix(o, "https://") {
 			return usagef("--origin: is %q; want * or a URL such as https://play.example", o)
@@ -56,8 +61,25 @@ func (f edgeFlags) check() error {
 	return nil
 }
 
+// proxies returns the networks, or addresses, of --proxy.
+func (f edgeFlags) proxies() (server.Proxies, error) {
+	var out server.Proxies
+	for _, s := range f.Proxy {
+		p, err := netip.ParsePrefix(s)
+		if a, e := netip.ParseAddr(s); e == nil {
+			p, err = netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+		}
+		if err != nil {
+			return nil, usagef("--proxy: is %q; want an address or a network, such as 10.0.0.1 or 10.0.0.0/8", s)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
 func (f edgeFlags) limits() server.Limits {
-	return server.Limits{PlayerClaims: server.Rate{PerSecond: f.ClaimRate, Burst: f.ClaimBurst}}
+	proxies, _ := f.proxies() // which check has taken
+	return server.Limits{PlayerClaims: server.Rate{PerSecond: f.ClaimRate, Burst: f.ClaimBurst}, Proxies: proxies}
 }
 
 // admission is what a gateway takes on.

@@ -43,7 +43,7 @@ func (s *Server) postClaims(w http.ResponseWriter, r *http.Request) {
 	if cairn.ValidHuntID(hunt) != nil {
 		claims = nowhere{} // a name that no hunt can have needs no looking up
 	}
-	addr, counted := address(r)
+	addr, counted := s.address(r)
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.ClaimWithin)
 	defer cancel()
 	if array {

@@ -160,7 +160,7 @@ func (f *front) upgrade(b []byte) bool {
 	codec, _ := broadcast.CodecOf(protocol) // none was asked for: JSON, the zero value
 	from := addrOf(f.from)
 	e := &edge{s: f.s, id: id}
-	e.addr, e.counted = addressOf(from.Addr())
+	e.addr, e.counted = addressOf(f.s.opts.Limits.Proxies.client(from.Addr(), h.req.Header))
 	if n, err := unix.Write(f.fd, answer); err != nil || n < len(answer) {
 		unix.Close(f.fd) // it has gone: a new socket has room for that much
 		f.done(http.StatusSwitchingProtocols, n, shakeLost, id, from, start)

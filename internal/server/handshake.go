@@ -18,7 +18,7 @@ const liveLine = "GET /v1/live HTTP/1.1\r\n"
 // The headers of a handshake that mean something to [Server.mayUpgrade], by
 // the names that http.Header has for them.
 var shakeHeaders = [...]string{
-	"Connection", "Upgrade", "Origin", "X-Request-Id",
+	"Connection", "Upgrade", "Origin", "X-Request-Id", headerForwarded,
 	"Sec-Websocket-Version", "Sec-Websocket-Key", "Sec-Websocket-Protocol",
 }
 

@@ -39,6 +39,8 @@ type Limits struct {
 	PlayerClaims  Rate // zero means 20/s, 50 at once
 	AddressClaims Rate // zero means 500/s, 1,000 at once
 	AddressGuests Rate // zero means 2/s, 20 at once
+
+	Proxies Proxies // that say for whom they ask; nil: nobody's word is taken
 }
 
 const (
@@ -166,15 +168,17 @@ func (s *limitShard[K]) evict(now time.Time, full float64) {
 }
 
 // address returns the address that a request is counted under, and whether it
-// is counted at all: loopback is not. An IPv6 host owns its /64.
-func address(r *http.Request) (netip.Addr, bool) {
+// is counted at all.
+func (s *Server) address(r *http.Request) (netip.Addr, bool) {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}, true // unknown: all of these share one bucket
 	}
-	return addressOf(ap.Addr())
+	return addressOf(s.opts.Limits.Proxies.client(ap.Addr(), r.Header))
 }
 
+// addressOf returns what an address is counted under, and whether it is counted
+// at all: loopback is not. An IPv6 host owns its /64.
 func addressOf(a netip.Addr) (netip.Addr, bool) {
 	a = a.Unmap().WithZone("")
 	if a.IsLoopback() {

@@ -51,6 +51,7 @@ func TestLimiterNone(t *testing.T) {
 }
 
 func TestAddress(t *testing.T) {
+	s := &Server{}
 	for remote, want := range map[string]struct {
 		addr    string
 		counted bool
@@ -65,12 +66,12 @@ func TestAddress(t *testing.T) {
 		"[fe80::1:2:3%eth0]:9":       {"fe80::", true},
 		"[2001:db8:1:2:ffff::1]:443": {"2001:db8:1:2::", true},
 	} {
-		got, counted := address(&http.Request{RemoteAddr: remote})
+		got, counted := s.address(&http.Request{RemoteAddr: remote})
 		if got != netip.MustParseAddr(want.addr) || counted != want.counted {
 			t.Errorf("%s: got %v, %v, want %v, %v", remote, got, counted, want.addr, want.counted)
 		}
 	}
-	if _, counted := address(&http.Request{RemoteAddr: "@"}); !counted {
+	if _, counted := s.address(&http.Request{RemoteAddr: "@"}); !counted {
 		t.Error("an address that is not known must be counted")
 	}
 }
@@ -95,6 +96,27 @@ func TestAddressLimits(t *testing.T) {
 	}
 	if w := from("192.0.2.2:1", "", "/v1/players", `{"name":"ana"}`); w.Code != 201 {
 		t.Errorf("another address: got %d", w.Code)
+	}
+	// Behind a proxy of the operator's each player is who the proxy says, and
+	// nobody else can say so.
+	g.server.opts.Limits.Proxies = Proxies{netip.MustParsePrefix("192.0.2.128/25")}
+	for i, c := range []struct {
+		from, says string
+		want       int
+	}{
+		{"192.0.2.129:1", "198.51.100.1", 201},
+		{"192.0.2.129:1", "198.51.100.1", 201},
+		{"192.0.2.130:1", "198.51.100.1", 429}, // through another proxy
+		{"192.0.2.129:1", "198.51.100.2", 201},
+		{"192.0.2.1:1", "198.51.100.3", 429},
+	} {
+		req := request(t, "POST", "/v1/players", "", `{"name":"ana"}`)
+		req.RemoteAddr = c.from
+		req.Header.Set("X-Forwarded-For", c.says)
+		w := httptest.NewRecorder()
+		if g.server.Public().ServeHTTP(w, req); w.Code != c.want {
+			t.Errorf("proxied sign-in %d: got %d, want %d", i, w.Code, c.want)
+		}
 	}
 	var last *httptest.ResponseRecorder
 	for range 4 { // each by another player, all behind one address

@@ -58,7 +58,7 @@ func (s *Server) getLive(w http.ResponseWriter, r *http.Request) {
 	if c, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = c.SetWriteBuffer(sendBufferBytes) // one that fails is one that ends
 	}
-	addr, counted := address(r)
+	addr, counted := s.address(r)
 	e := &edge{s: s, addr: addr, counted: counted, id: connID{given: id}}
 	codec, _ := broadcast.CodecOf(hs.Protocol) // none was asked for: JSON, the zero value
 	// The hub owns the connection from here, and ends it when it drains: it

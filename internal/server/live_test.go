@@ -29,7 +29,13 @@ type socket struct {
 
 func (g *game) dial(header http.Header) (*socket, *http.Response, error) {
 	g.t.Helper()
-	c, res, err := websocket.Dial(context.Background(), g.public.URL+"/v1/live", &websocket.DialOptions{
+	return g.dialAt(g.public.URL, header)
+}
+
+// dialAt dials the game where it is served at a URL.
+func (g *game) dialAt(url string, header http.Header) (*socket, *http.Response, error) {
+	g.t.Helper()
+	c, res, err := websocket.Dial(context.Background(), url+"/v1/live", &websocket.DialOptions{
 		Subprotocols: []string{"other", liveProtocol}, HTTPHeader: header,
 	})
 	if err != nil {

@@ -49,7 +49,7 @@ func (s *Server) guestLimit(ctx huma.Context, next func(huma.Context)) {
 		problem(http.StatusForbidden, "", "guests can't sign in here: bring a token of the operator's").write(w)
 		return
 	}
-	if addr, counted := address(r); counted {
+	if addr, counted := s.address(r); counted {
 		if wait := s.guests.take(addr, s.opts.Now()); wait > 0 {
 			s.metrics.refused.WithLabelValues(refusedGuests).Inc()
 			problem(http.StatusTooManyRequests, "", "too many guests from your address").with("Retry-After", retryAfter(wait)).write(w)
