@@ -108,21 +108,25 @@ func (v *verifier) bound(ctx context.Context, name eventlog.Name, listed bool) e
 	return nil
 }
 
-// status returns a log's status. A log that ends before what is settled of it
-// is given Options.Patience.
+// status returns a log's status. Logs that end before what is settled of them
+// are given Options.Patience, all together: a failover is one for all, and where
+// every log is older than the ledger nobody waits for each.
 func (v *verifier) status(ctx context.Context, name eventlog.Name, settled eventlog.Offset) (st eventlog.Status, err error) {
-	within, cancel := context.WithTimeout(ctx, v.opts.Patience)
-	defer cancel()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
 	for {
 		st, err = v.store.Status(ctx, name)
 		if err != nil || !st.Last.Less(settled) {
 			return st, err
 		}
+		if v.whole.IsZero() {
+			v.whole = time.Now().Add(v.opts.Patience)
+		}
+		left := time.Until(v.whole)
+		if left <= 0 {
+			return st, nil
+		}
 		select {
-		case <-poll.C:
-		case <-within.Done():
+		case <-time.After(min(left, 50*time.Millisecond)):
+		case <-ctx.Done():
 			return st, ctx.Err()
 		}
 	}

@@ -29,9 +29,10 @@ type Options struct {
 	Progress func(Progress) // called now and then while Verify runs, never twice at once; nil for none
 	Log      *slog.Logger   // nil discards
 
-	// Patience is how long a log may end before what the ledger has settled
-	// of it, and be no violation if it is whole by then: after a failover the
-	// owner appends again what the new primary lacks. 0 means not at all.
+	// Patience is how long logs may end before what the ledger has settled
+	// of them, all together, and be no violation if they are whole by then:
+	// after a failover the owner appends again what the new primary lacks. 0
+	// means not at all.
 	Patience time.Duration
 
 	AnswerWithin time.Duration // longest wait for a record that is there; 0 means 30s
@@ -131,6 +132,7 @@ type verifier struct {
 	settled map[int]ledger.ShardSums
 	readers map[eventlog.Name]*reader
 	shards  []*shardState // by id
+	whole   time.Time     // when Patience ends; zero while no log was short
 
 	found   findings
 	records atomic.Int64
