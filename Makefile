@@ -21,7 +21,7 @@ PKG ?= ./...
 RACE ?= ./internal/... ./cmd/...
 FUZZTIME ?= 10s
 
-.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k bench-plan bench-surge coefficients cluster cluster-down dashboards deploy-check chaos fuzz web web-check generate setup clean
+.PHONY: help up build test test-short test-go race vet lint fmt bench bench-full bench-go bench-rooms bench-game bench-broadcast bench-broadcast-full bench-300k bench-plan bench-surge coefficients cluster cluster-down dashboards deploy-check chaos drills fuzz web web-check generate setup clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -125,6 +125,10 @@ autoscale: ## a surge, and a loop that makes a real fleet larger and smaller as 
 chaos: ## breaks a whole fleet under load, five times in each way, into bench/out/chaos.json; ARGS="-rounds 1"
 	@scripts/setup.sh go postgres redis
 	go run ./bench/chaos $(ARGS)
+
+drills: ## saves, destroys and restores a fleet with the commands of docs/backup.md, in right and wrong orders; 2 minutes
+	@scripts/setup.sh go postgres redis
+	go run ./bench/drills $(ARGS)
 
 cluster: ## a Redis Cluster, PostgreSQL and all roles on this machine; ARGS="--claims 3" and the like (docs/cluster.md)
 	go run ./bench/cluster up $(ARGS)

@@ -123,6 +123,9 @@ func (d *drills) settled(ctx context.Context) (v *verified, err error) {
 		v, err = d.verify(ctx)
 		return err == nil && v.OK && v.Ledger.Behind == 0, err
 	})
+	if v != nil && err != nil {
+		program.Say("  verify: %d violations, the first %q; %d claims behind", v.Total, v.what(), v.Ledger.Behind)
+	}
 	if v != nil {
 		return v, nil // what is wrong with it is in it
 	}

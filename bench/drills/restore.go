@@ -124,9 +124,11 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	program.Say("  settled: %d claims", before.Claims)
 	if err := d.stop(ctx); err != nil {
 		return err
 	}
+	program.Say("  all of cairn is stopped")
 	if _, err := d.do(ctx, "ledger-save", wrong); err != nil {
 		return err
 	}
@@ -141,6 +143,7 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	program.Say("  the logs and the wrong ledger are back")
 	r.Lost = before.Claims - bad.Claims
 	r.must(!bad.OK, "cairn verify is content with a ledger that is ahead of its logs")
 	program.Say("  verify: %s", bad.what())
@@ -172,13 +175,20 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 
 // halted waits until shards are halted with an advice, and returns how many.
 func (d *drills) halted(ctx context.Context, advice string) (n int, err error) {
-	err = until(ctx, "rewards processes say: "+advice, func() (bool, error) {
+	err = until(ctx, "rewards processes say: "+advice, func() (ok bool, err error) {
 		n = 0
+		said := ""
+		defer func() {
+			if err == nil && n == 0 {
+				err = fmt.Errorf("they say %s", said)
+			}
+		}()
 		for _, r := range d.fleet.Roles("rewards") {
 			body, err := r.Get(ctx, "/readyz")
 			if err != nil {
 				return false, err
 			}
+			said += string(body)
 			n += strings.Count(string(body), advice)
 		}
 		return n > 0, nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/lab"
@@ -57,8 +58,11 @@ func rollOne(ctx context.Context, g *game, p *lab.Role) error {
 	if err := p.Start(ctx); err != nil {
 		return err
 	}
+	if err := p.AwaitReady(ctx); err != nil {
+		return err
+	}
 	program.Say("  %s was rolled", p.Name)
-	return p.AwaitReady(ctx)
+	return sleep(ctx, time.Second) // so that it takes its part before the next goes
 }
 
 // trimmed restores a ledger that is older than what the logs hold still, which
@@ -132,4 +136,6 @@ func (d *drills) trim(ctx context.Context, log string) error {
 }
 
 // hasLine reports whether a text has a line.
-func hasLine(text, line string) bool { return strings.Contains("\n"+strings.ReplaceAll(text, "\r", ""), "\n"+line+"\n") }
+func hasLine(text, line string) bool {
+	return strings.Contains("\n"+strings.ReplaceAll(text, "\r", ""), "\n"+line+"\n")
+}
