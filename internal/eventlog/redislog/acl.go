@@ -89,7 +89,7 @@ func aclRules(role string) []string {
 	case RoleAdmin:
 		return []string{aclConnect, aclRead, aclWrite, "+memory|usage +del ~PREFIX:{*}:log"}
 	case RoleReplica:
-		return []string{"+psync +replconf +ping"}
+		return []string{"+psync +sync +replconf +ping"} // SYNC is how redis-cli --rdb asks for a copy
 	}
 	return []string{"~* &* +@all"}
 }
