@@ -76,6 +76,6 @@ func parse(args []string) (options, error) {
 	case o.rate <= 0:
 		return o, fmt.Errorf("%w: -rate: is %v; want more than 0", program.ErrUsage, o.rate)
 	}
-	o.command = origin.Command("drills", args, "out", "doc", "bin", "keep")
+	o.command = origin.Command("drills", args, "out", "doc", "write", "bin", "keep")
 	return o, nil
 }

@@ -132,7 +132,6 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 	if _, err := d.do(ctx, "ledger-save", wrong); err != nil {
 		return err
 	}
-	began := time.Now()
 	if err := d.restoreLogs(ctx, right); err != nil {
 		return err
 	}
@@ -165,6 +164,7 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 	if r.Halted == shards {
 		r.must(paid.Ledger.Entries == bad.Ledger.Entries, "%d entries were written to a ledger that does not fit", paid.Ledger.Entries-bad.Ledger.Entries)
 	}
+	began := time.Now()
 	if err := d.mend(ctx, r, right); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ var order = []drill{
 	{"fleet", (*drills).whole},
 	{"wrong-order", (*drills).wrongOrder},
 	{"old-ledger", (*drills).oldLedger},
+	{"running", (*drills).running},
 	{"roll", (*drills).roll},
 	{"trimmed", (*drills).trimmed},
 }
