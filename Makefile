@@ -126,7 +126,7 @@ chaos: ## breaks a whole fleet under load, five times in each way, into bench/ou
 	@scripts/setup.sh go postgres redis
 	go run ./bench/chaos $(ARGS)
 
-drills: ## saves, destroys and restores a fleet with the commands of docs/backup.md, in right and wrong orders; 2 minutes
+drills: ## saves, destroys and restores a fleet with the commands of docs/backup.md, in right and wrong orders; 3 minutes
 	@scripts/setup.sh go postgres redis
 	go run ./bench/drills $(ARGS)
 

@@ -28,8 +28,7 @@ func (d *drills) one(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	out, err := d.do(ctx, "up-save", env...)
-	if err != nil {
+	if _, err := d.do(ctx, "up-save", env...); err != nil {
 		return err
 	}
 	r.Saved = seconds(began)
@@ -41,7 +40,8 @@ func (d *drills) one(ctx context.Context) error {
 		return err
 	}
 	began = time.Now()
-	if out, err = d.do(ctx, "up-restore", env...); err != nil {
+	out, err := d.do(ctx, "up-restore", env...)
+	if err != nil {
 		return err
 	}
 	r.Restored = seconds(began)
