@@ -130,7 +130,9 @@ func ask(t *testing.T, addr, request string, bytewise bool) string {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(60 * time.Second))
 	request = strings.ReplaceAll(request, "HOST", "a.example")
+	sent := make(chan struct{})
 	go func() { // may be cut short by the answer
+		defer close(sent)
 		b := []byte(request)
 		for bytewise && len(b) > 0 {
 			if _, err := c.Write(b[:1]); err != nil {
@@ -162,6 +164,7 @@ func ask(t *testing.T, addr, request string, bytewise bool) string {
 		}
 		if res.StatusCode == http.StatusSwitchingProtocols {
 			if !strings.HasSuffix(request, pingFrame) {
+				<-sent // or the ping may come into the middle of what is behind the header
 				c.Write([]byte(pingFrame))
 			}
 			pong := make([]byte, len(pongFrame))
