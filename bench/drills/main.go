@@ -6,7 +6,7 @@
 // wrong ones, and has `cairn verify` say what came of it.
 //
 //	go run ./bench/drills
-//	go run ./bench/drills -only wrong-order -docs ""
+//	go run ./bench/drills -only wrong-order
 //
 // It exits with 1 if a drill did not end as the document says, and with 2 if it
 // was used wrongly.
