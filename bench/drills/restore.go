@@ -81,9 +81,9 @@ func (d *drills) whole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if out, err := d.do(ctx, "check"); err == nil {
-		program.Say("  %s", lastLine(out))
-	}
+	out, err := d.do(ctx, "check")
+	r.must(err == nil, "the document's check: %v", err)
+	program.Say("  %s", lastLine(out))
 	r.verified(after)
 	r.must(after.Claims >= restored.Claims+counts.Won, "%d claims were restored and %d won since, and there are %d", restored.Claims, counts.Won, after.Claims)
 	return nil
@@ -169,7 +169,7 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 		return err
 	}
 	r.Restored = seconds(began)
-	r.Note = fmt.Sprintf("before: %d shards halted, nothing paid", r.Halted)
+	r.Note = fmt.Sprintf("before: %d of %d shards halted, %d entries were added meanwhile", r.Halted, shards, paid.Ledger.Entries-bad.Ledger.Entries)
 	return d.finish(ctx, r)
 }
 
