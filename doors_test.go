@@ -39,7 +39,7 @@ var below = map[string][]string{
 	"internal/fleet/redisreg":               {"internal/fleet"},
 	"internal/audit":                        {".", "internal/eventlog", "internal/wire", "internal/ledger"},
 	"internal/capacity":                     {".", "internal/capacity/svg"}, // and nothing that lives
-	"internal/capacity/hpa":                 {}, // arithmetic
+	"internal/capacity/hpa":                 {},                             // arithmetic
 	"internal/capacity/sim":                 {".", "internal/capacity", "internal/capacity/hpa", "internal/capacity/svg"},
 	"internal/capacity/svg":                 {},
 	"internal/lab":                          {},
