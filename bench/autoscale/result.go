@@ -168,7 +168,7 @@ func (r *run) observed(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	for _, f := range fired {
-		res.Alerts = append(res.Alerts, f.Labels["alertname"])
+		res.Alerts = append(res.Alerts, f.Metric["alertname"])
 	}
 	slices.Sort(res.Alerts)
 	return res, nil
@@ -197,7 +197,7 @@ func (r *run) verify(ctx context.Context, res *Result) error {
 		if res.Verified.Ledger.Behind == 0 || time.Now().After(end) {
 			break
 		}
-		if !sleep(ctx, time.Second) {
+		if program.Sleep(ctx, time.Second) != nil {
 			return ctx.Err()
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"go.uber.org/goleak"
 
+	"github.com/veltrix/cairn/bench/prometheus"
 	"github.com/veltrix/cairn/internal/lab"
 )
 
@@ -79,7 +80,7 @@ func TestAnswered(t *testing.T) {
 		})
 		// The fleet is well: what does not depend on this machine's speed holds.
 		firing := slices.DeleteFunc(slices.Clone(quiet), func(a asked) bool {
-			all, err := w.prom.query(ctx, a.expr)
+			all, err := w.prom.Query(ctx, a.expr)
 			return err == nil && len(all) == 0
 		})
 		for _, a := range firing {
@@ -96,7 +97,7 @@ func TestAnswered(t *testing.T) {
 		case <-time.After(small.every):
 		}
 	}
-	has, err := w.prom.metrics(ctx)
+	has, err := w.prom.Metrics(ctx)
 	must(t, err)
 	for _, a := range ask {
 		for _, name := range metricsOf(a.expr) {
@@ -107,7 +108,7 @@ func TestAnswered(t *testing.T) {
 		if silent[a.what] == "" {
 			continue // it was answered
 		}
-		if _, err := w.prom.query(ctx, a.expr); err != nil {
+		if _, err := w.prom.Query(ctx, a.expr); err != nil {
 			t.Errorf("%s: %s: %v", a.what, a.expr, err)
 		}
 	}
@@ -225,7 +226,7 @@ func conditions(t *testing.T) (all []asked) {
 // answers returns why a query has no answer with data, or "". One that can't be
 // parsed never will.
 func (w *world) answers(ctx context.Context, a asked) string {
-	all, err := w.prom.query(ctx, a.expr)
+	all, err := w.prom.Query(ctx, a.expr)
 	if err != nil {
 		return err.Error()
 	}
@@ -267,7 +268,7 @@ func TestRules(t *testing.T) {
 	t.Parallel()
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Fatal(errNoPrometheus)
+		t.Fatal(prometheus.ErrMissing)
 	}
 	for _, args := range [][]string{
 		{"check", "rules", "recording.yml", "alerts.yml"},

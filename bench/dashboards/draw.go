@@ -22,7 +22,7 @@ const linesMax = 6
 func (w *world) lines(ctx context.Context, p panel, begin, end time.Time, step, window time.Duration) ([]chart.Line, error) {
 	var all []chart.Line
 	for _, q := range p.Targets {
-		answer, err := w.prom.queryRange(ctx, q.expr(window), begin, end, step)
+		answer, err := w.prom.QueryRange(ctx, q.expr(window), begin, end, step)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", q.Expr, err)
 		}

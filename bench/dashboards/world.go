@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/veltrix/cairn/bench/prometheus"
 	"github.com/veltrix/cairn/internal/lab"
 	"github.com/veltrix/cairn/internal/load"
 )
@@ -31,7 +32,7 @@ reward: {min: 100, max: 5000, budget: 1000000000000}
 type world struct {
 	fleet *lab.Fleet
 	up    string // the players' address of cairn up
-	prom  *prometheus
+	prom  *prometheus.Server
 	began time.Time
 }
 
@@ -81,14 +82,7 @@ func (w *world) startUp(ctx context.Context, l *lab.Lab) (admin string, err erro
 	w.up, admin = fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
 	_, err = l.StartProgram(ctx, lab.Program{
 		Name: "up", Argv: []string{bin, "up", "--listen", w.up, "--admin", admin, "--bots", "4", "--data", filepath.Join(l.Dir, "up-data")},
-		Ready: func(*lab.Process) (bool, error) {
-			resp, err := http.Get("http://" + admin + "/readyz")
-			if err != nil {
-				return false, nil // not yet
-			}
-			resp.Body.Close()
-			return resp.StatusCode == http.StatusOK, nil
-		},
+		Ready: func(*lab.Process) (bool, error) { return lab.Answers(ctx, "http://"+admin+"/readyz"), nil },
 	})
 	return admin, err
 }

@@ -202,6 +202,22 @@ func (r *Role) get(ctx context.Context, path string) (int, []byte, error) {
 	return resp.StatusCode, body, err
 }
 
+// Answers reports whether a URL is answered with 200, within five seconds.
+func Answers(ctx context.Context, url string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
 // Get asks the role's operator's address, and returns the body. An answer other
 // than 2xx is an error.
 func (r *Role) Get(ctx context.Context, path string) ([]byte, error) {

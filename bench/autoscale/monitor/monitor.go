@@ -10,18 +10,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"net/http"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/veltrix/cairn/bench/prometheus"
 	"github.com/veltrix/cairn/internal/lab"
 )
 
@@ -34,7 +30,7 @@ type Options struct {
 
 // A Monitor is a Prometheus.
 type Monitor struct {
-	url string
+	*prometheus.Server
 	dir string
 }
 
@@ -57,40 +53,18 @@ func hurried(rules string, every, window time.Duration) (string, error) {
 	return strings.Replace(rules, scaling, strings.ReplaceAll(fast, minute, fmt.Sprintf("[%v]", window)), 1), nil
 }
 
-// ErrMissing says what is missing, and how to get it.
-var ErrMissing = errors.New("no prometheus on the PATH: scripts/setup.sh prometheus installs it (Debian: apt-get install prometheus)")
-
 // Start starts a Prometheus on a free port, with its data in the lab, which ends
 // it, and waits until it answers. It scrapes nobody before [Monitor.Targets].
 func Start(ctx context.Context, l *lab.Lab, opts Options, roles []string) (*Monitor, error) {
-	bin, err := exec.LookPath("prometheus")
+	dir, err := l.Folder("prometheus")
 	if err != nil {
-		return nil, ErrMissing
-	}
-	m := new(Monitor)
-	if m.dir, err = l.Folder("prometheus"); err != nil {
 		return nil, err
 	}
+	m := &Monitor{dir: dir}
 	if err := m.configure(opts, roles); err != nil {
 		return nil, err
 	}
-	addr, err := lab.FreeAddress()
-	if err != nil {
-		return nil, err
-	}
-	m.url = "http://" + addr
-	_, err = l.StartProgram(ctx, lab.Program{
-		Name: "prometheus",
-		Argv: []string{bin, "--config.file=" + filepath.Join(m.dir, "prometheus.yml"), "--storage.tsdb.path=" + filepath.Join(m.dir, "data"), "--web.listen-address=" + addr, "--log.level=warn"},
-		Ready: func(*lab.Process) (bool, error) {
-			resp, err := http.Get(m.url + "/-/ready")
-			if err != nil {
-				return false, nil // not yet
-			}
-			resp.Body.Close()
-			return resp.StatusCode == http.StatusOK, nil
-		},
-	})
+	m.Server, err = prometheus.Start(ctx, l, dir)
 	return m, err
 }
 
@@ -142,54 +116,6 @@ func (m *Monitor) Targets(role string, addrs map[string]string) error {
 	return os.Rename(path+".new", path)
 }
 
-// A Sample is one line of an answer.
-type Sample struct {
-	Labels map[string]string
-	Value  float64
-}
-
-// Query evaluates an expression now, whose answer is a vector.
-func (m *Monitor) Query(ctx context.Context, expr string) ([]Sample, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.url+"/api/v1/query?"+url.Values{"query": {expr}}.Encode(), nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	var answer struct {
-		Status, Error string
-		Data          struct {
-			Result []struct {
-				Metric map[string]string
-				Value  [2]any
-			}
-		}
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("prometheus: %s: HTTP %d: %.200s: %w", expr, resp.StatusCode, body, err)
-	}
-	if answer.Status != "success" {
-		return nil, fmt.Errorf("prometheus: %s: %s", expr, answer.Error)
-	}
-	var all []Sample
-	for _, r := range answer.Data.Result {
-		text, _ := r.Value[1].(string)
-		v, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return nil, fmt.Errorf("prometheus: %s: value %v: %w", expr, r.Value, err)
-		}
-		all = append(all, Sample{r.Metric, v})
-	}
-	return all, nil
-}
-
 // Value evaluates an expression as a trigger of KEDA does that has
 // ignoreNullValues false: NaN, with an error, unless there is just one value.
 func (m *Monitor) Value(ctx context.Context, expr string) (float64, error) {
@@ -200,5 +126,5 @@ func (m *Monitor) Value(ctx context.Context, expr string) (float64, error) {
 	if err != nil {
 		return math.NaN(), err
 	}
-	return all[0].Value, nil
+	return all[0].Points[0].Value, nil
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,7 +119,7 @@ func (b *bench) startUp(ctx context.Context, name string, redis *lab.Redis) (*sy
 		s.procs = append(s.procs, redis.Process)
 	}
 	up, err := b.lab.StartProgram(ctx, lab.Program{Name: label, Argv: argv, Ready: func(*lab.Process) (bool, error) {
-		return ok(ctx, "http://"+admin+"/readyz"), nil
+		return lab.Answers(ctx, "http://"+admin+"/readyz"), nil
 	}})
 	if err != nil {
 		return nil, errors.Join(err, s.end())
@@ -154,20 +153,4 @@ func verified(ctx context.Context, cmd *exec.Cmd, won int) error {
 		return fmt.Errorf("cairn verify: ok %v, %d claims; players won %d", report.OK, report.Claims, won)
 	}
 	return nil
-}
-
-// ok reports whether a URL is answered with 200.
-func ok(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
 }

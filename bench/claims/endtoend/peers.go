@@ -62,7 +62,7 @@ func (b *bench) startGateway(ctx context.Context, s *system, args ...string) (er
 	}
 	argv := append([]string{bin, "--listen", s.addr, "--hunt", hunt, "--tiles", strconv.Itoa(b.opts.Tiles)}, args...)
 	p, err := b.lab.StartProgram(ctx, lab.Program{Name: b.label("gateway"), Argv: argv, Ready: func(*lab.Process) (bool, error) {
-		return ok(ctx, "http://"+s.addr+"/readyz"), nil
+		return lab.Answers(ctx, "http://"+s.addr+"/readyz"), nil
 	}})
 	if err != nil {
 		return err
