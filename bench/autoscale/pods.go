@@ -12,6 +12,7 @@ import (
 
 	"github.com/veltrix/cairn/bench/autoscale/balance"
 	"github.com/veltrix/cairn/bench/autoscale/monitor"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/lab"
 )
 
@@ -135,7 +136,7 @@ func (p *pods) live(ctx context.Context, x *pod) error {
 	if err := p.publish(); err != nil { // nobody new comes
 		return err
 	}
-	if p.balancer != nil && !sleep(ctx, p.preStop) {
+	if p.balancer != nil && program.Sleep(ctx, p.preStop) != nil {
 		return nil
 	}
 	told := time.Now()
@@ -220,20 +221,8 @@ func (p *pods) await(ctx context.Context, n int) error {
 		if h := p.count(); h == (headcount{n, n, n}) {
 			return nil
 		}
-		if !sleep(ctx, probeEvery) {
+		if program.Sleep(ctx, probeEvery) != nil {
 			return errors.Join(ctx.Err(), context.Cause(ctx))
 		}
-	}
-}
-
-// sleep waits for d and reports whether ctx still lives.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

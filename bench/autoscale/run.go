@@ -293,7 +293,7 @@ func (r *run) underLoad(ctx context.Context) error {
 
 func (r *run) phasesPass(ctx context.Context) error {
 	program.Say("%d clients watch, %.0f attempts/s", r.o.few, r.o.rate*float64(r.o.crowd))
-	if !sleep(ctx, r.o.before) {
+	if program.Sleep(ctx, r.o.before) != nil {
 		return context.Cause(ctx)
 	}
 	program.Say("the surge: %d clients, %.0f attempts/s", r.o.many, r.o.rate*r.o.times*float64(r.o.crowd))
@@ -313,7 +313,7 @@ func (r *run) phasesPass(ctx context.Context) error {
 	}
 	r.small = time.Now()
 	program.Say("one gateway and one claims process are left")
-	if !sleep(ctx, r.o.after) {
+	if program.Sleep(ctx, r.o.after) != nil {
 		return context.Cause(ctx)
 	}
 	return nil
@@ -340,7 +340,7 @@ func (r *run) crowdIn(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("the surge's clients are not in: %w; %s", err, r.seen()), r.look(time.Now()))
 	}
 	program.Say("all are in")
-	if !sleep(ctx, r.o.hold-time.Since(r.surge)) {
+	if program.Sleep(ctx, r.o.hold-time.Since(r.surge)) != nil {
 		return context.Cause(ctx)
 	}
 	return nil
@@ -426,7 +426,7 @@ func (r *run) settle(ctx context.Context) error {
 		}
 		r.watch.Add(now)
 		maps.Copy(r.watch.States, states)
-		if len(states) == 1 || !sleep(within, probeEvery) {
+		if len(states) == 1 || program.Sleep(within, probeEvery) != nil {
 			return ctx.Err() // that they do not is for judge to say
 		}
 	}

@@ -93,7 +93,7 @@ func newScaler(p *Policy, ps *pods, m *monitor.Monitor) *scaler {
 
 // run looks again and again until ctx ends.
 func (s *scaler) run(ctx context.Context) {
-	for sleep(ctx, time.Duration(s.policy.Every*float64(time.Second))) {
+	for program.Sleep(ctx, time.Duration(s.policy.Every*float64(time.Second))) == nil {
 		s.look(ctx)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/lab"
 )
 
@@ -83,16 +84,6 @@ func order(names []string, rounds int, rng *rand.Rand) []kind {
 	return all
 }
 
-// wait waits for d, or until ctx ends.
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // killRole kills a process of a role: the one that leads, where one does.
 func killRole(role string) func(context.Context, *run, func(string)) error {
 	return func(ctx context.Context, r *run, hits func(string)) error {
@@ -104,7 +95,7 @@ func killRole(role string) func(context.Context, *run, func(string)) error {
 		if err := victim.Kill(); err != nil {
 			return err
 		}
-		if err := wait(ctx, roleAwayFor); err != nil {
+		if err := program.Sleep(ctx, roleAwayFor); err != nil {
 			return err
 		}
 		return errors.Join(victim.Start(ctx), victim.AwaitReady(ctx))
@@ -145,7 +136,7 @@ func stopClaims(ctx context.Context, r *run, hits func(string)) error {
 	if err := victim.Pause(); err != nil {
 		return err
 	}
-	return errors.Join(wait(ctx, claimsStopFor), victim.Continue(), victim.AwaitReady(ctx))
+	return errors.Join(program.Sleep(ctx, claimsStopFor), victim.Continue(), victim.AwaitReady(ctx))
 }
 
 // primary returns a primary with slots, at random.
@@ -166,7 +157,7 @@ func stopPrimary(ctx context.Context, r *run, hits func(string)) error {
 	if err := victim.Pause(); err != nil {
 		return err
 	}
-	return errors.Join(wait(ctx, primaryStopFor), victim.Continue(), r.fleet.Redis.Settle(ctx))
+	return errors.Join(program.Sleep(ctx, primaryStopFor), victim.Continue(), r.fleet.Redis.Settle(ctx))
 }
 
 func killPrimary(ctx context.Context, r *run, hits func(string)) error {
@@ -178,7 +169,7 @@ func killPrimary(ctx context.Context, r *run, hits func(string)) error {
 	if err := victim.Kill(); err != nil {
 		return err
 	}
-	return errors.Join(wait(ctx, primaryAwayFor), victim.Restart(ctx), r.fleet.Redis.Settle(ctx))
+	return errors.Join(program.Sleep(ctx, primaryAwayFor), victim.Restart(ctx), r.fleet.Redis.Settle(ctx))
 }
 
 // reshard moves slots from the primary that has most to the one that has
@@ -206,7 +197,7 @@ func stopPostgres(ctx context.Context, r *run, hits func(string)) error {
 	if err := r.fleet.Ledger.StopImmediately(ctx); err != nil {
 		return err
 	}
-	return errors.Join(wait(ctx, postgresAwayFor), r.fleet.Ledger.Restart(ctx))
+	return errors.Join(program.Sleep(ctx, postgresAwayFor), r.fleet.Ledger.Restart(ctx))
 }
 
 func rollClaims(ctx context.Context, r *run, hits func(string)) error {
@@ -238,7 +229,7 @@ func killBoth(ctx context.Context, r *run, hits func(string)) error {
 	for _, c := range r.fleet.Roles("claims") {
 		starts.Go(func() error { return supervise(ctx, c) })
 	}
-	return errors.Join(wait(ctx, primaryAwayFor), victim.Restart(ctx), r.fleet.Redis.Settle(ctx), starts.Wait())
+	return errors.Join(program.Sleep(ctx, primaryAwayFor), victim.Restart(ctx), r.fleet.Redis.Settle(ctx), starts.Wait())
 }
 
 // supervise starts a role again and again until it stays, as whoever runs it in
@@ -246,7 +237,7 @@ func killBoth(ctx context.Context, r *run, hits func(string)) error {
 func supervise(ctx context.Context, c *lab.Role) error {
 	for end := time.Now().Add(heardWithin); ; {
 		err := c.Start(ctx)
-		if err == nil || time.Now().After(end) || wait(ctx, time.Second) != nil {
+		if err == nil || time.Now().After(end) || program.Sleep(ctx, time.Second) != nil {
 			return errors.Join(err, ctx.Err())
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/veltrix/cairn/bench/chaos/gap"
 	"github.com/veltrix/cairn/bench/chaos/play"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/lab"
 )
 
@@ -130,7 +131,7 @@ func (r *run) underLoad(ctx context.Context) error {
 	defer stop()
 	r.began = time.Now()
 	players.Go(func() { r.play.Run(playing, ctx) })
-	if err := wait(ctx, r.o.warmUp); err != nil {
+	if err := program.Sleep(ctx, r.o.warmUp); err != nil {
 		return err
 	}
 	r.from = time.Now()
@@ -151,7 +152,7 @@ func (r *run) breakThings(ctx context.Context) error {
 	all := order(r.o.faults, r.o.rounds, r.rng)
 	first := time.Now()
 	for i, k := range all {
-		if err := wait(ctx, r.o.quiet+rand.N(2*time.Second)); err != nil {
+		if err := program.Sleep(ctx, r.o.quiet+rand.N(2*time.Second)); err != nil {
 			return err
 		}
 		if r.o.limit > 0 && time.Since(first) > r.o.limit {
@@ -167,7 +168,7 @@ func (r *run) breakThings(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", k.name, err)
 		}
 	}
-	return wait(ctx, r.o.quiet)
+	return program.Sleep(ctx, r.o.quiet)
 }
 
 // fault injects one fault, waits until players see nothing of it any more and
@@ -179,7 +180,7 @@ func (r *run) fault(ctx context.Context, k kind, n string) error {
 		return err
 	}
 	healed := time.Now()
-	if err := wait(ctx, aftermath); err != nil {
+	if err := program.Sleep(ctx, aftermath); err != nil {
 		return err
 	}
 	f.Silent = r.awaitHeard(ctx, time.Now())
@@ -205,7 +206,7 @@ func (r *run) awaitHeard(ctx context.Context, since time.Time) (silent []string)
 				}
 			}
 		}
-		if len(silent) == 0 || time.Now().After(end) || wait(ctx, 50*time.Millisecond) != nil {
+		if len(silent) == 0 || time.Now().After(end) || program.Sleep(ctx, 50*time.Millisecond) != nil {
 			return silent
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/bench/chaos/history"
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // A verified is what `cairn verify` said at one time.
@@ -76,7 +77,7 @@ func (r *run) finish(ctx context.Context) (*result, error) {
 			break
 		}
 		r.verified = r.verified[:len(r.verified)-1] // it settles
-		if err := wait(ctx, time.Second); err != nil {
+		if err := program.Sleep(ctx, time.Second); err != nil {
 			return nil, err
 		}
 	}

@@ -17,6 +17,8 @@ import (
 
 	"github.com/coder/websocket"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // framesEach is how many attempts one who claims on a WebSocket sends a second:
@@ -47,7 +49,7 @@ func followMaps(ctx context.Context, target string, tick *atomic.Int64) error {
 		if err := call(ctx, http.MethodGet, target+"/v1/hunts/bench/maps/current", nil, &m); err == nil {
 			tick.Store(m.Tick)
 		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+		if err := program.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -79,7 +81,7 @@ func player(ctx context.Context, target, name string, tick *atomic.Int64, tiles 
 	})
 	both.Go(func() error {
 		every := time.Second / framesEach
-		if err := sleep(ctx, rand.N(every)); err != nil {
+		if err := program.Sleep(ctx, rand.N(every)); err != nil {
 			return err
 		}
 		for n, tock := 0, time.NewTicker(every); ; n++ {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/capacity"
 	"github.com/veltrix/cairn/internal/lab"
 )
@@ -123,26 +124,17 @@ func one(ctx context.Context, f *lab.Fleet, p phase, window time.Duration) (*cap
 
 // around reads what the fleet has used, before and after the window.
 func around(ctx context.Context, f *lab.Fleet, window time.Duration) (before, after *reading, err error) {
-	if err := sleep(ctx, warm); err != nil {
+	if err := program.Sleep(ctx, warm); err != nil {
 		return nil, nil, err
 	}
 	if before, err = read(ctx, f); err != nil {
 		return nil, nil, err
 	}
-	if err := sleep(ctx, window); err != nil {
+	if err := program.Sleep(ctx, window); err != nil {
 		return nil, nil, err
 	}
 	after, err = read(ctx, f)
 	return before, after, err
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }
 
 // reckon returns the load as a plan would have it, and the usage.

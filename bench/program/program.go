@@ -1,5 +1,5 @@
 // Package program is what benchmarks have in common as commands: how they begin
-// and end, read flags, find the repository, and say how far they are.
+// and end, read flags, find the repository, wait, and say how far they are.
 package program
 
 import (
@@ -53,6 +53,18 @@ func Repository() (string, error) {
 		return "", fmt.Errorf("go list -m: %w; want to be run in the repository", err)
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// Sleep waits, at most until ctx ends, whose error it then returns.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 var began = time.Now()

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/veltrix/cairn/bench/broadcast/usage"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/load/crowd"
 )
 
@@ -209,7 +210,7 @@ func (t *Trial) publish(ctx context.Context, l *Load, perSecond float64, d time.
 	}
 	for i := range n {
 		due := from.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))
-		if err := wait(ctx, time.Until(due)); err != nil {
+		if err := program.Sleep(ctx, time.Until(due)); err != nil {
 			return nil, nil, err
 		}
 		// What a part's deltas still have on their way counts in the next.
@@ -227,7 +228,7 @@ func (t *Trial) publish(ctx context.Context, l *Load, perSecond float64, d time.
 		}
 		l.Published++
 	}
-	if err := wait(ctx, time.Until(from.Add(time.Duration(float64(n)/perSecond*float64(time.Second))))); err != nil {
+	if err := program.Sleep(ctx, time.Until(from.Add(time.Duration(float64(n)/perSecond*float64(time.Second))))); err != nil {
 		return nil, nil, err
 	}
 	return first, second, read()
@@ -260,7 +261,7 @@ func (t *Trial) drain(ctx context.Context, want, have int64) (sum *crowd.Stats, 
 		if have+sum.Latency.Count() >= want || time.Since(heard) >= drainQuiet || time.Now().After(until) {
 			return sum, last, nil
 		}
-		if err := wait(ctx, 100*time.Millisecond); err != nil {
+		if err := program.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return nil, last, err
 		}
 	}

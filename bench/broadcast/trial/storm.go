@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/veltrix/cairn/bench/broadcast/system"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/load/crowd"
 )
 
@@ -24,7 +25,7 @@ func (t *Trial) Surge(ctx context.Context, perSecond float64, d time.Duration, n
 		return err
 	})
 	both.Go(func() error {
-		if err := wait(ctx, d/3); err != nil {
+		if err := program.Sleep(ctx, d/3); err != nil {
 			return err
 		}
 		return t.Crowd.Grow(ctx, n, 0)
@@ -64,7 +65,7 @@ func (t *Trial) Stalled(ctx context.Context, perSecond float64, d time.Duration,
 func (t *Trial) awaitDelivery(ctx context.Context) error {
 	got := int64(0)
 	for until := time.Now().Add(drainMax); time.Now().Before(until); {
-		if err := wait(ctx, 200*time.Millisecond); err != nil {
+		if err := program.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 		w, err := t.Crowd.Window(ctx)
@@ -136,7 +137,7 @@ func (t *Trial) back(ctx context.Context, c *Comeback, perSecond float64, within
 				return nil, err
 			}
 		}
-		if err := wait(ctx, max(100*time.Millisecond, 4*asking)); err != nil {
+		if err := program.Sleep(ctx, max(100*time.Millisecond, 4*asking)); err != nil {
 			return nil, err
 		}
 		asked := time.Now()
@@ -178,7 +179,7 @@ const agreeWithin = 20 * time.Second
 func (t *Trial) agree(ctx context.Context) (*crowd.Stats, error) {
 	var sum *crowd.Stats
 	for until := time.Now().Add(agreeWithin); ; {
-		if err := wait(ctx, 500*time.Millisecond); err != nil {
+		if err := program.Sleep(ctx, 500*time.Millisecond); err != nil {
 			return nil, err
 		}
 		w, err := t.Crowd.Window(ctx)

@@ -14,6 +14,7 @@ import (
 	"github.com/veltrix/cairn/bench/broadcast/peers"
 	"github.com/veltrix/cairn/bench/broadcast/system"
 	"github.com/veltrix/cairn/bench/broadcast/usage"
+	"github.com/veltrix/cairn/bench/program"
 	"github.com/veltrix/cairn/internal/load/crowd"
 )
 
@@ -70,7 +71,7 @@ func awaitStill(ctx context.Context) error {
 	)
 	was := int64(0)
 	for range tries {
-		if err := wait(ctx, settle); err != nil {
+		if err := program.Sleep(ctx, settle); err != nil {
 			return err
 		}
 		is, err := usage.Kernel()
@@ -173,7 +174,7 @@ func (t *Trial) Grow(ctx context.Context, n int, perSecond float64, idle time.Du
 
 // rest leaves the connections alone and reads what they use.
 func (t *Trial) rest(ctx context.Context, g *Growth, idle time.Duration) error {
-	if err := wait(ctx, settle); err != nil {
+	if err := program.Sleep(ctx, settle); err != nil {
 		return err
 	}
 	before, err := usage.CPU(t.System.Servers()...)
@@ -181,7 +182,7 @@ func (t *Trial) rest(ctx context.Context, g *Growth, idle time.Duration) error {
 		return err
 	}
 	from := time.Now()
-	if err := wait(ctx, idle); err != nil {
+	if err := program.Sleep(ctx, idle); err != nil {
 		return err
 	}
 	after, err := usage.CPU(t.System.Servers()...)
@@ -219,16 +220,6 @@ func (t *Trial) whyNot(ctx context.Context, err error) error {
 		return errors.Join(err, werr)
 	}
 	return fmt.Errorf("%w: %d of %d are ready; errors %v, closes %v, refused %d", err, w.Ready, w.Connections, w.Errors, w.Closes, w.Refused)
-}
-
-// wait waits, or returns ctx's error.
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/bench/chaos/history"
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // answerWithin bounds one request. A gateway decides or gives up within 5s.
@@ -148,7 +149,7 @@ func (c *client) signIn(ctx context.Context, name string) (player, error) {
 		case err == nil && status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests:
 			return p, fmt.Errorf("sign-in: %w", &errStatus{status, string(b)})
 		}
-		if !sleep(ctx, 200*time.Millisecond) {
+		if program.Sleep(ctx, 200*time.Millisecond) != nil {
 			return p, errors.Join(fmt.Errorf("sign-in: no gateway answers: %w", ctx.Err()), err)
 		}
 	}
@@ -242,16 +243,4 @@ func (c *client) claim(ctx context.Context, base string, hunt cairn.HuntID, toke
 		}
 	}
 	return answers, nil
-}
-
-// sleep waits for d and reports whether ctx still lives.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/veltrix/cairn/bench/chaos/gap"
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // How often maps, standings and rewards are looked at.
@@ -33,7 +34,7 @@ func (p *Play) followMaps(ctx context.Context) {
 			last = m
 			p.bag.add(p.opts.Hunt, &m)
 		}
-		sleep(ctx, mapsEvery)
+		_ = program.Sleep(ctx, mapsEvery)
 	}
 }
 
@@ -71,6 +72,6 @@ func (p *Play) follow(ctx context.Context, path, token string, t *gap.Track, see
 			t.Good(time.Now())
 			last = now
 		}
-		sleep(ctx, otherEvery)
+		_ = program.Sleep(ctx, otherEvery)
 	}
 }

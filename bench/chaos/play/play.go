@@ -12,6 +12,7 @@ import (
 	"github.com/veltrix/cairn"
 	"github.com/veltrix/cairn/bench/chaos/gap"
 	"github.com/veltrix/cairn/bench/chaos/history"
+	"github.com/veltrix/cairn/bench/program"
 )
 
 // When players stop asking, after a map's close, and how long a holder waits
@@ -147,7 +148,7 @@ func (p *Play) offer(ctx, hard context.Context, flights *sync.WaitGroup) {
 	slots := make(chan struct{}, p.opts.InFlight)
 	rng := rand.New(rand.NewPCG(p.opts.Seed, 2))
 	for due := time.Now(); ; {
-		if d := time.Until(due); d > 0 && !sleep(ctx, d) || ctx.Err() != nil {
+		if d := time.Until(due); d > 0 && program.Sleep(ctx, d) != nil || ctx.Err() != nil {
 			return
 		}
 		b, ok := p.bag.take(due)
@@ -248,7 +249,7 @@ func (p *Play) try(ctx context.Context, who int, left []question, decided func(q
 			return
 		}
 		// A socket that broke is no reason to wait: there are other gateways.
-		if (err == nil || tries > 1) && !sleep(ctx, pause/2+rand.N(pause)) || ctx.Err() != nil {
+		if (err == nil || tries > 1) && program.Sleep(ctx, pause/2+rand.N(pause)) != nil || ctx.Err() != nil {
 			p.stats.count(at, Counts{GivenUp: int64(len(left))})
 			return
 		}
@@ -296,7 +297,7 @@ func (p *Play) note(who int, qs []question, answers []answer, err error, call, a
 
 // askAgain has players ask for what is on the wheel until ctx ends.
 func (p *Play) askAgain(ctx, hard context.Context, flights *sync.WaitGroup) {
-	for sleep(ctx, time.Second) {
+	for program.Sleep(ctx, time.Second) == nil {
 		p.ask(hard, flights, time.Now())
 	}
 }
@@ -312,7 +313,7 @@ func (p *Play) ask(ctx context.Context, flights *sync.WaitGroup, t time.Time) {
 			some := qs[:n:n]
 			qs = qs[n:]
 			flights.Go(func() {
-				if !sleep(ctx, rand.N(time.Second)) {
+				if program.Sleep(ctx, rand.N(time.Second)) != nil {
 					return
 				}
 				p.try(ctx, who, some, func(_ question, _ *answer, at time.Time) {
@@ -325,7 +326,7 @@ func (p *Play) ask(ctx context.Context, flights *sync.WaitGroup, t time.Time) {
 
 // check checks the history of maps that nobody asks for any more.
 func (p *Play) check(ctx context.Context) {
-	for sleep(ctx, 5*time.Second) {
+	for program.Sleep(ctx, 5*time.Second) == nil {
 		// Map n opens n ticks after the Unix epoch.
 		opened := time.Now().Add(-checkAfter - p.opts.Lifetime)
 		p.History.Check(cairn.Tick(opened.UnixNano() / int64(p.opts.Tick)))
@@ -341,7 +342,7 @@ func (p *Play) AwaitMap(ctx context.Context) error {
 		if ok {
 			return nil
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if program.Sleep(ctx, 100*time.Millisecond) != nil {
 			return errors.Join(errNoMap, err, ctx.Err())
 		}
 	}
