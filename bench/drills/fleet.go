@@ -105,7 +105,7 @@ func (d *drills) playFor(ctx context.Context, f func() error) (play.Counts, erro
 	if err != nil {
 		return play.Counts{}, err
 	}
-	if err = sleep(ctx, playFor); err == nil && f != nil {
+	if err = program.Sleep(ctx, playFor); err == nil && f != nil {
 		err = f()
 	}
 	g.stop()
@@ -153,6 +153,25 @@ func (d *drills) saveLogs(ctx context.Context, backup string) error {
 }
 
 func (d *drills) redisDir(n *lab.Redis) string { return filepath.Join(d.lab.Dir, n.Name) }
+
+// save saves parts that follow the logs, by their blocks, and then the logs.
+func (d *drills) save(ctx context.Context, backup string, parts ...string) error {
+	for _, part := range parts {
+		if _, err := d.do(ctx, part, backup); err != nil {
+			return err
+		}
+	}
+	return d.saveLogs(ctx, backup)
+}
+
+// restore restores the logs, and the ledger of another backup or of the same.
+func (d *drills) restore(ctx context.Context, logs, ledger string) error {
+	if err := d.restoreLogs(ctx, logs); err != nil {
+		return err
+	}
+	_, err := d.do(ctx, "ledger-restore", ledger)
+	return err
+}
 
 // restoreLogs destroys every node's data and puts back what was saved. Every
 // process of cairn has been stopped.

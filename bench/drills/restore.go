@@ -29,16 +29,11 @@ func (d *drills) whole(ctx context.Context) error {
 			return err
 		}
 		began := time.Now()
-		for _, part := range []string{"ledger-save", "checkpoint-save"} {
-			if _, err := d.do(ctx, part, backup); err != nil {
-				return err
-			}
-		}
-		if err := d.saveLogs(ctx, backup); err != nil {
+		if err := d.save(ctx, backup, "ledger-save", "checkpoint-save"); err != nil {
 			return err
 		}
 		r.Saved = seconds(began)
-		return sleep(ctx, playFor) // what is told now is lost
+		return program.Sleep(ctx, playFor) // what is told now is lost
 	})
 	if err != nil {
 		return err
@@ -51,10 +46,7 @@ func (d *drills) whole(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if err := d.restoreLogs(ctx, backup); err != nil {
-		return err
-	}
-	if _, err := d.do(ctx, "ledger-restore", backup); err != nil {
+	if err := d.restore(ctx, backup, backup); err != nil {
 		return err
 	}
 	for n := range 2 {
@@ -72,20 +64,14 @@ func (d *drills) whole(ctx context.Context) error {
 		return err
 	}
 	r.Restored = seconds(began)
-	counts, err := d.playFor(ctx, nil)
+	won, err := d.finish(ctx, r)
 	if err != nil {
 		return err
 	}
-	r.must(counts.Won > 0, "nothing was won after the restore")
-	after, err := d.settled(ctx)
-	if err != nil {
-		return err
-	}
+	r.must(r.Claims >= restored.Claims+won, "%d claims were restored and %d won since, and there are %d", restored.Claims, won, r.Claims)
 	out, err := d.do(ctx, "check")
 	r.must(err == nil, "the document's check: %v", err)
 	program.Say("  %s", lastLine(out))
-	r.verified(after)
-	r.must(after.Claims >= restored.Claims+counts.Won, "%d claims were restored and %d won since, and there are %d", restored.Claims, counts.Won, after.Claims)
 	return nil
 }
 
@@ -110,13 +96,10 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 		return err
 	}
 	if _, err := d.playFor(ctx, func() error {
-		if _, err := d.do(ctx, "ledger-save", right); err != nil {
+		if err := d.save(ctx, right, "ledger-save"); err != nil {
 			return err
 		}
-		if err := d.saveLogs(ctx, right); err != nil {
-			return err
-		}
-		return sleep(ctx, playFor)
+		return program.Sleep(ctx, playFor)
 	}); err != nil {
 		return err
 	}
@@ -132,10 +115,7 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 	if _, err := d.do(ctx, "ledger-save", wrong); err != nil {
 		return err
 	}
-	if err := d.restoreLogs(ctx, right); err != nil {
-		return err
-	}
-	if _, err := d.do(ctx, "ledger-restore", wrong); err != nil {
+	if err := d.restore(ctx, right, wrong); err != nil {
 		return err
 	}
 	bad, err := d.verify(ctx)
@@ -170,7 +150,8 @@ func (d *drills) wrongOrder(ctx context.Context) error {
 	}
 	r.Restored = seconds(began)
 	r.Note = fmt.Sprintf("before: %d of %d shards halted, %d entries were added meanwhile", r.Halted, shards, paid.Ledger.Entries-bad.Ledger.Entries)
-	return d.finish(ctx, r)
+	_, err = d.finish(ctx, r)
+	return err
 }
 
 // halted waits until shards are halted with an advice, and returns how many.
@@ -194,7 +175,7 @@ func (d *drills) halted(ctx context.Context, advice string) (n int, err error) {
 		return n > 0, nil
 	})
 	if err == nil {
-		err = sleep(ctx, time.Second) // others say so a moment later
+		err = program.Sleep(ctx, time.Second) // others say so a moment later
 	}
 	program.Say("  %d shards are halted: %s", n, advice)
 	return n, err
@@ -216,19 +197,20 @@ func (d *drills) mend(ctx context.Context, r *outcome, backup string) error {
 	return d.resume(ctx)
 }
 
-// finish has players play on, and everything verified.
-func (d *drills) finish(ctx context.Context, r *outcome) error {
+// finish has players play on, and everything verified. It returns how many tiles
+// were won.
+func (d *drills) finish(ctx context.Context, r *outcome) (won int64, err error) {
 	counts, err := d.playFor(ctx, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r.must(counts.Won > 0, "nothing was won after it")
 	v, err := d.settled(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r.verified(v)
-	return nil
+	return counts.Won, nil
 }
 
 // oldLedger restores a ledger alone, under logs that are newer.
@@ -247,7 +229,7 @@ func (d *drills) oldLedger(ctx context.Context) error {
 			return err
 		}
 		r.Saved = seconds(began)
-		return sleep(ctx, playFor)
+		return program.Sleep(ctx, playFor)
 	}); err != nil {
 		return err
 	}
@@ -260,5 +242,6 @@ func (d *drills) oldLedger(ctx context.Context) error {
 	}
 	r.Restored = seconds(began)
 	r.must(r.Behind > 0, "the restored ledger has everything: nothing was tried")
-	return d.finish(ctx, r)
+	_, err = d.finish(ctx, r)
+	return err
 }

@@ -22,7 +22,7 @@ func (d *drills) roll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = sleep(ctx, playFor)
+	err = program.Sleep(ctx, playFor)
 	for _, role := range lab.Roles {
 		for _, p := range d.fleet.Roles(role) {
 			if err == nil {
@@ -62,7 +62,7 @@ func rollOne(ctx context.Context, g *game, p *lab.Role) error {
 		return err
 	}
 	program.Say("  %s was rolled", p.Name)
-	return sleep(ctx, time.Second) // so that it takes its part before the next goes
+	return program.Sleep(ctx, time.Second) // so that it takes its part before the next goes
 }
 
 // trimmed restores a ledger that is older than what the logs hold still, which

@@ -123,16 +123,6 @@ func (d *drills) begin(name, did string) *outcome {
 	return r
 }
 
-// sleep waits for a while, or for ctx.
-func sleep(ctx context.Context, how time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(how):
-		return nil
-	}
-}
-
 // until asks every 100 ms until f says yes.
 func until(ctx context.Context, what string, f func() (bool, error)) error {
 	const patience = 40 * time.Second
@@ -144,7 +134,7 @@ func until(ctx context.Context, what string, f func() (bool, error)) error {
 		if time.Now().After(end) {
 			return errors.Join(fmt.Errorf("after %v it is not so that %s", patience, what), err)
 		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+		if err := program.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

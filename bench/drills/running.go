@@ -23,13 +23,10 @@ func (d *drills) running(ctx context.Context) error {
 		return err
 	}
 	if _, err := d.playFor(ctx, func() error {
-		if _, err := d.do(ctx, "ledger-save", backup); err != nil {
+		if err := d.save(ctx, backup, "ledger-save"); err != nil {
 			return err
 		}
-		if err := d.saveLogs(ctx, backup); err != nil {
-			return err
-		}
-		return sleep(ctx, playFor)
+		return program.Sleep(ctx, playFor)
 	}); err != nil {
 		return err
 	}
@@ -40,7 +37,7 @@ func (d *drills) running(ctx context.Context) error {
 	if err := d.restoreLogs(ctx, backup); err != nil {
 		return err
 	}
-	if err := sleep(ctx, playFor); err != nil {
+	if err := program.Sleep(ctx, playFor); err != nil {
 		return err
 	}
 	wrong, err := d.verify(ctx)
@@ -53,10 +50,7 @@ func (d *drills) running(ctx context.Context) error {
 	if err := d.end(ctx); err != nil {
 		return err
 	}
-	if err := d.restoreLogs(ctx, backup); err != nil {
-		return err
-	}
-	if _, err := d.do(ctx, "ledger-restore", backup); err != nil {
+	if err := d.restore(ctx, backup, backup); err != nil {
 		return err
 	}
 	restored, err := d.verify(ctx)
@@ -68,7 +62,8 @@ func (d *drills) running(ctx context.Context) error {
 	if err := d.resume(ctx); err != nil {
 		return err
 	}
-	return d.finish(ctx, r)
+	_, err = d.finish(ctx, r)
+	return err
 }
 
 // ended is how many processes of cairn do not run.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,32 +108,18 @@ func (d *drills) upFor(ctx context.Context, data string, f func() error) error {
 	p, err := d.lab.StartProgram(ctx, lab.Program{
 		Name:  fmt.Sprintf("up-%d", d.ups),
 		Argv:  []string{bin, "up", "--data", data, "--listen", at[0], "--admin", at[1], "--bots", "40"},
-		Ready: func(*lab.Process) (bool, error) { return ready(ctx, at[1]), nil },
+		Ready: func(*lab.Process) (bool, error) { return lab.Answers(ctx, "http://"+at[1]+"/readyz"), nil },
 	})
 	if err != nil {
 		return err
 	}
-	if err := sleep(ctx, playFor); err != nil {
+	if err := program.Sleep(ctx, playFor); err != nil {
 		return err
 	}
 	if f != nil {
 		err = f()
 	}
 	return errors.Join(err, p.Stop(ctx))
-}
-
-// ready reports whether whoever has an operator's address says that it is.
-func ready(ctx context.Context, admin string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
 }
 
 // verifyFolder has cairn verify a folder.
