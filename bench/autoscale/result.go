@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -105,9 +104,6 @@ type Waits struct {
 func measure(ctx context.Context, o options) error {
 	res, err := execute(ctx, o)
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
 		return err
 	}
 	if err := report.Write(filepath.Dir(o.out), filepath.Base(o.out), res); err != nil {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"github.com/veltrix/cairn/bench/chaos/history"
 	"github.com/veltrix/cairn/bench/chaos/play"
 	"github.com/veltrix/cairn/bench/origin"
+	"github.com/veltrix/cairn/bench/report"
 )
 
 // A record is one fault, and what players saw of it from its beginning until
@@ -179,14 +179,7 @@ func (res *result) verdict() error {
 }
 
 func (res *result) write(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(res, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
+	return report.Write(filepath.Dir(path), filepath.Base(path), res)
 }
 
 // print writes the tables, as Markdown.

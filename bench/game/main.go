@@ -33,6 +33,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/veltrix/cairn/bench/origin"
+	"github.com/veltrix/cairn/bench/report"
 )
 
 type options struct {
@@ -288,14 +289,7 @@ func (g *game) stop() error {
 }
 
 func (r *result) write(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+	if err := report.Write(filepath.Dir(path), filepath.Base(path), r); err != nil {
 		return err
 	}
 	var load struct {

@@ -25,9 +25,6 @@ func keep(coefficients, record, document string) error {
 		return err
 	}
 	dir := filepath.Join(filepath.Dir(coefficients), "testdata")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	if err := report.Write(dir, "plan.json", rec); err != nil {
 		return err
 	}

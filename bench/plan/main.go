@@ -83,9 +83,6 @@ func run(ctx context.Context, o options) error {
 		if err := measure(ctx, o, rec); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
-			return err
-		}
 		if err := report.Write(filepath.Dir(o.out), filepath.Base(o.out), rec); err != nil {
 			return err
 		}

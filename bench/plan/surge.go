@@ -60,11 +60,7 @@ func runSurge(ctx context.Context, o options) error {
 		}
 		rec.Sim = append(rec.Sim, s)
 	}
-	dir := filepath.Dir(o.out)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := report.Write(dir, "surge.json", &rec); err != nil {
+	if err := report.Write(filepath.Dir(o.out), "surge.json", &rec); err != nil {
 		return err
 	}
 	return rec.write(os.Stdout)

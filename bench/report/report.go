@@ -87,10 +87,13 @@ func Splice(path, name, text string) error {
 	return os.WriteFile(path, []byte(before+begin+"\n"+strings.TrimSpace(text)+"\n\n"+end+after), 0o644)
 }
 
-// Write writes v as JSON into a file of a folder.
+// Write writes v as JSON into a file of a folder, which it makes if need be.
 func Write(dir, name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, name), append(b, '\n'), 0o644)

@@ -64,3 +64,17 @@ func TestWriteRead(t *testing.T) {
 		t.Errorf("as something else: got %v; want the file named", err)
 	}
 }
+
+// TestWrite: a folder that is not there yet, as bench/out in a fresh checkout,
+// is made, and what was written is read.
+func TestWrite(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "bench", "out")
+	want := Spread{Median: 2, Min: 1, Max: 3, Runs: 3}
+	if err := Write(dir, "x.json", want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read[Spread](dir, "x.json")
+	if err != nil || *got != want {
+		t.Errorf("read %+v, %v; want %+v", got, err, want)
+	}
+}

@@ -85,7 +85,7 @@ func hears(t *testing.T, s *System, path, protocol string, hellos ...string) str
 	go func() {
 		for {
 			text, err := wsutil.ReadServerText(conn)
-			if err != nil || strings.Contains(string(text), `"at":"2`) {
+			if err != nil || strings.Contains(string(text), `"type":"delta"`) && strings.Contains(string(text), `"at":"2`) {
 				heard <- string(text)
 				return
 			}
@@ -101,7 +101,9 @@ func hears(t *testing.T, s *System, path, protocol string, hellos ...string) str
 				t.Fatal("the connection ended before a delta came")
 			}
 			return text
-		case <-time.After(50 * time.Millisecond): // it may not have been heard when there was nobody
+		// It may not have been heard when there was nobody. Two claims sooner
+		// would often share a delta, for a quiet log is not read at once.
+		case <-time.After(time.Second):
 		}
 	}
 }
@@ -157,11 +159,8 @@ func TestOurs(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for range 2*tiles + 3 {
+	for range 5 { // one may be of two claims, or of a map that opens
 		got := hears(t, s, "/v1/live", "cairn.v1.json", `{"type":"hello"}`, `{"type":"watch","hunt":"bench","regions":["u4xs"]}`)
-		if strings.Contains(got, `"type":"snapshot"`) {
-			continue
-		}
 		if strings.Contains(got, `"opened":[]`) && strings.Contains(got, `"closed":[]`) && strings.Count(got, `"at":`) == 1 {
 			if d := len(got) - DeltaBytes; d < -8 || d > 8 {
 				t.Errorf("a delta has %d bytes; want about %d: %s", len(got), DeltaBytes, got)
