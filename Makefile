@@ -62,6 +62,7 @@ vet:
 lint: ## golangci-lint and gofumpt, pinned in tools/go.mod
 	$(LINT) run
 	cd bench/broadcast && go tool -modfile=../../tools/go.mod golangci-lint run
+	cd deploy/check && go tool -modfile=../../tools/go.mod golangci-lint run
 
 fmt: ## formats all Go files
 	git ls-files -z '*.go' | xargs -0 $(FUMPT) -w
