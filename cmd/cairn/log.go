@@ -25,7 +25,7 @@ func (f logFlag) connect(p *program) (*redislog.Store, error) {
 	if err := f.required(); err != nil {
 		return nil, err
 	}
-	return f.open(p.ctx, p.log, nil, 0)
+	return f.open(p.ctx, p.log, nil, redislog.Options{})
 }
 
 type logInitCmd struct {

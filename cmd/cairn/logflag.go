@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -56,10 +55,10 @@ func (f logFlag) tls() (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
 }
 
-// open opens the logs. poll is how often what follows them looks for news; 0
-// is as often as those do whom players wait for.
-func (f logFlag) open(ctx context.Context, log *slog.Logger, reg prometheus.Registerer, poll time.Duration) (*redislog.Store, error) {
-	opts := redislog.Options{PollEvery: poll, Log: log, Metrics: reg}
+// open opens the logs. opts says how they are followed; its other fields are
+// set here.
+func (f logFlag) open(ctx context.Context, log *slog.Logger, reg prometheus.Registerer, opts redislog.Options) (*redislog.Store, error) {
+	opts.Log, opts.Metrics = log, reg
 	if f.Ack != "auto" {
 		opts.Ack = redislog.Ack(f.Ack)
 	}

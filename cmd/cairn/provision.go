@@ -14,6 +14,7 @@ import (
 
 	"github.com/veltrix/cairn/internal/eventlog"
 	"github.com/veltrix/cairn/internal/eventlog/filelog"
+	"github.com/veltrix/cairn/internal/eventlog/redislog"
 )
 
 // genesisFile is the file of a data folder that tells which logs in Redis are
@@ -28,7 +29,7 @@ type genesis struct {
 // openStore opens the logs of a game: those in its folder, or in Redis.
 func openStore(ctx context.Context, opts gameOptions, reg prometheus.Registerer) (eventlog.Store, error) {
 	if opts.redis.given() {
-		s, err := opts.redis.open(ctx, opts.log, reg, 0)
+		s, err := opts.redis.open(ctx, opts.log, reg, redislog.Options{})
 		if err != nil {
 			return nil, err
 		}

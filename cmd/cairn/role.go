@@ -62,14 +62,16 @@ type role struct {
 	addr    string       // at which others reach peer
 }
 
-// polls are how often the roles look for news in the logs, where nobody waits
+// follows are how often the roles look for news in the logs, where nobody waits
 // for them as for a board: a map is emitted 400 ms before it opens, deltas go
-// out with a sweep of 50 ms, and money can wait.
-var polls = map[string]time.Duration{
-	fleet.RoleGenerator: 20 * time.Millisecond,
-	fleet.RoleClaims:    10 * time.Millisecond,
-	fleet.RoleGateway:   20 * time.Millisecond,
-	fleet.RoleRewards:   25 * time.Millisecond,
+// out with a sweep of 50 ms, and money can wait. All but the claims processes,
+// whose appends are what they are there for, have quiet logs ring.
+var follows = map[string]redislog.Options{
+	fleet.RoleGenerator:   {PollEvery: 20 * time.Millisecond, Bell: true},
+	fleet.RoleClaims:      {PollEvery: 10 * time.Millisecond},
+	fleet.RoleGateway:     {PollEvery: 20 * time.Millisecond, Bell: true},
+	fleet.RoleLeaderboard: {Bell: true},
+	fleet.RoleRewards:     {PollEvery: 25 * time.Millisecond, Bell: true},
 }
 
 // open connects a role, and says what is wrong with what it was given.
@@ -131,7 +133,7 @@ const connectWithin = 10 * time.Second
 // wrong with one that does is an error at once.
 func (f roleFlags) awaitRedis(ctx context.Context, r *role) (*redislog.Store, error) {
 	for until := time.Now().Add(connectWithin); ; {
-		s, err := f.logFlag.open(ctx, r.log, r.metrics, polls[r.what])
+		s, err := f.logFlag.open(ctx, r.log, r.metrics, follows[r.what])
 		away := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, context.DeadlineExceeded)
 		if !away || ctx.Err() != nil || time.Now().After(until) {
 			return s, err

@@ -37,8 +37,8 @@ const (
 	// What every process sends: to connect, to find the nodes and to check
 	// that they are fit. CONFIG GET can't be narrowed to some settings.
 	aclConnect = "+hello +ping +select +info +config|get +cluster|nodes +cluster|slots +cluster|shards +cluster|myid"
-	// Each reads all logs.
-	aclRead = "+scan +xrange +xrevrange +xlen +pttl %R~PREFIX:{*}:log"
+	// Each reads all logs, and is told when a quiet one was written.
+	aclRead = "+scan +xrange +xrevrange +xlen +pttl +client|tracking +client|caching %R~PREFIX:{*}:log"
 	// A process of a fleet keeps a lease: a key with a TTL, under one tag.
 	aclLease = "(+get +mget +set +del +sadd +srem +smembers ~PREFIX:{fleet}:*)"
 	// A writer's, without XSETID, which moves a fence, and DEL and EXPIRE,

@@ -26,6 +26,7 @@ type feed struct {
 	pos    eventlog.Offset // of the newest entry read, seals included
 	looked time.Time       // when the newest record was compared last
 	quiet  int             // polls since there was something new; read while none is under way, with mu
+	armed  bool            // the newest poll armed the bell; likewise
 
 	mu      sync.Mutex
 	ring    []eventlog.Record // without a gap, chain checked; never empty; never overwritten while lent
@@ -35,6 +36,8 @@ type feed struct {
 	changed chan struct{}     // closed, and made anew, when any of the above changes
 	users   int               // followers
 	busy    bool              // a poll is under way
+	slept   bool              // it was cold before that poll
+	rung    bool              // the bell rang since the newest poll began
 }
 
 // feed returns the feed of a log, which begins at last if it is new, for one
@@ -54,6 +57,7 @@ func (s *Store) feed(log eventlog.Name, last entry) (*feed, error) {
 			changed: make(chan struct{}),
 		}
 		s.feeds[log] = f
+		s.rouse()
 	}
 	f.mu.Lock()
 	f.users++
@@ -129,69 +133,104 @@ func (f *feed) last() eventlog.Record {
 	return f.ring[len(f.ring)-1]
 }
 
-// poll looks for records behind all feeds, every PollEvery, until the store
-// closes: one pipeline for each node, so that a node that hangs holds up its
-// own logs only. It sleeps through the polls in which nothing is asked for: a
-// process that waits is woken by its clock as seldom as may be.
+// poll looks for records behind all feeds, every PollEvery and when a bell
+// rings, until the store closes: one pipeline for each node, so that a node that
+// hangs holds up its own logs only. It sleeps through the polls in which nothing
+// is asked for: a process that waits is woken by its clock as seldom as may be.
 func (s *Store) poll() {
 	timer := time.NewTimer(s.opts.PollEvery)
 	defer timer.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for n := 0; ; {
+	begin := time.Now()
+	for last := 0; ; {
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-timer.C:
+		case <-s.wake:
 		}
-		feeds, hot := s.idleFeeds(n%coldEvery == 0)
+		n := int(time.Since(begin) / s.opts.PollEvery)
+		feeds, every := s.idleFeeds(last, n)
 		for addr, feeds := range feeds {
 			wg.Go(func() { s.pollNode(addr, feeds) })
 		}
-		step := 1
-		if !hot {
-			step = coldEvery - n%coldEvery
-		}
-		n += step
-		timer.Reset(time.Duration(step) * s.opts.PollEvery)
+		last = n
+		timer.Reset(time.Until(begin.Add(time.Duration(n/every+1) * time.Duration(every) * s.opts.PollEvery)))
 	}
 }
 
 // A log that had nothing new for a while is asked for less often: most shards
-// are quiet most of the time, and each question costs Redis a command.
+// are quiet most of the time, and each question costs Redis a command. One
+// whose bell is armed is asked only as often as it is compared.
 const (
 	coldAfter = 10 // polls without a record
 	coldEvery = 4  // polls
 )
 
-// idleFeeds takes the feeds that no poll is under way for, by node; the cold
-// ones only if they are wanted. hot says that some are not cold.
-func (s *Store) idleFeeds(cold bool) (out map[string][]*feed, hot bool) {
+// armedEvery is every how many polls, a multiple of coldEvery, a log is asked
+// for whose bell is armed.
+func (s *Store) armedEvery() int {
+	cold := coldEvery * s.opts.PollEvery
+	return coldEvery * int((lookEvery+cold-1)/cold)
+}
+
+// every returns every how many polls f is asked for. Called with mu, while no
+// poll is under way.
+func (f *feed) every() int {
+	switch {
+	case f.armed:
+		return f.s.armedEvery()
+	case f.quiet >= coldAfter:
+		return coldEvery
+	}
+	return 1
+}
+
+// idleFeeds takes the feeds that rang, and those that are to be asked for at
+// one of the polls after last and up to n, by node; but for those that a poll
+// is under way for. every says when one is next: at a multiple of that.
+func (s *Store) idleFeeds(last, n int) (out map[string][]*feed, every int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.heard()
+	every = s.armedEvery()
 	if len(s.feeds) == 0 {
-		return nil, false
+		return nil, every
 	}
 	t := s.topo.Load()
 	out = make(map[string][]*feed)
 	for _, f := range s.feeds {
 		f.mu.Lock()
-		hot = hot || f.busy || f.quiet < coldAfter // quiet is not ours to read while a poll is under way
-		if !f.busy && (cold || f.quiet < coldAfter) {
-			f.busy = true
-			out[t.addr(f.log)] = append(out[t.addr(f.log)], f)
+		its := 1 // what the poll under way will say of it is not known yet
+		if !f.busy {
+			if f.rung { // as one that was never quiet
+				f.quiet, f.armed = 0, false
+			}
+			its = f.every()
+			if f.rung || n/its != last/its {
+				s.metrics.polled(f.rung)
+				f.busy, f.rung, f.slept = true, false, its > 1
+				out[t.addr(f.log)] = append(out[t.addr(f.log)], f)
+			}
 		}
+		every = min(every, its)
 		f.mu.Unlock()
 	}
-	return out, hot
+	return out, every
 }
 
 func (s *Store) pollNode(addr string, feeds []*feed) {
 	defer func() {
+		again := false
 		for _, f := range feeds {
 			f.mu.Lock()
 			f.busy = false
+			again = again || f.rung || f.slept && f.every() == 1
 			f.mu.Unlock()
+		}
+		if again {
+			s.rouse()
 		}
 	}()
 	had := s.topo.Load()
@@ -216,35 +255,17 @@ func (s *Store) pollFeeds(addr string, feeds []*feed) error {
 		return err
 	}
 	now := s.world.now()
-	b := n.client.B()
-	cmds := make(rueidis.Commands, 0, 2*len(feeds))
-	for _, f := range feeds {
-		key := s.key(f.log)
-		cmds = append(cmds, b.Xrange().Key(key).Start("("+f.pos.String()).End("+").Count(pollCount).Build())
-		if now.Sub(f.looked) >= lookEvery {
-			cmds = append(cmds, b.Xrevrange().Key(key).End("+").Start("-").Count(2).Build())
-		}
-	}
 	ctx, cancel := s.world.within(s.ctx, s.opts.ReplyMax)
 	defer cancel()
-	rs := n.client.DoMulti(ctx, cmds...)
-	for _, f := range feeds {
-		look := now.Sub(f.looked) >= lookEvery
-		r := rs[0]
+	rs := n.client.DoMulti(ctx, s.questions(n.client.B(), feeds, now)...)
+	tracks := false
+	if slices.ContainsFunc(feeds, (*feed).arms) {
+		tracks = s.tells(addr, rs[0].Error())
 		rs = rs[1:]
-		list, e := entries(r)
-		f.quiet++
-		if e == nil && len(list) > 0 {
-			f.quiet = 0
-			e = f.took(list)
-		}
-		if look {
-			if e == nil && len(list) == 0 {
-				e = f.compare(rs[0])
-			}
-			f.looked = now
-			rs = rs[1:]
-		}
+	}
+	for _, f := range feeds {
+		var e error
+		rs, e = f.heed(rs, now, tracks)
 		switch {
 		case e == nil:
 		case ending(e):
@@ -255,6 +276,57 @@ func (s *Store) pollFeeds(addr string, feeds []*feed) error {
 	}
 	return err
 }
+
+// questions are what a poll asks a node.
+func (s *Store) questions(b rueidis.Builder, feeds []*feed, now time.Time) rueidis.Commands {
+	cmds := make(rueidis.Commands, 0, 1+3*len(feeds))
+	if slices.ContainsFunc(feeds, (*feed).arms) {
+		cmds = append(cmds, b.ClientTracking().On().Optin().Build()) // this may be another connection than the last time
+	}
+	for _, f := range feeds {
+		key := s.key(f.log)
+		if f.arms() {
+			cmds = append(cmds, b.ClientCaching().Yes().Build()) // of the next command
+		}
+		cmds = append(cmds, b.Xrange().Key(key).Start("("+f.pos.String()).End("+").Count(pollCount).Build())
+		if f.looks(now) {
+			cmds = append(cmds, b.Xrevrange().Key(key).End("+").Start("-").Count(2).Build())
+		}
+	}
+	return cmds
+}
+
+// heed takes the answers to f's questions off rs, and returns those of others.
+// tracks says that bells can be armed.
+func (f *feed) heed(rs []rueidis.RedisResult, now time.Time, tracks bool) (others []rueidis.RedisResult, err error) {
+	looks := f.looks(now)
+	f.armed = f.arms() && tracks
+	if f.arms() {
+		f.armed = f.s.tells(f.s.key(f.log), rs[0].Error()) && f.armed
+		rs = rs[1:]
+	}
+	list, err := entries(rs[0])
+	rs = rs[1:]
+	f.quiet++
+	if err != nil || len(list) > 0 {
+		f.armed = false
+	}
+	if err == nil && len(list) > 0 {
+		f.quiet = 0
+		err = f.took(list)
+	}
+	if looks {
+		if err == nil && len(list) == 0 {
+			err = f.compare(rs[0])
+		}
+		f.looked = now
+		rs = rs[1:]
+	}
+	return rs, err
+}
+
+// looks reports whether a poll shall compare the newest record.
+func (f *feed) looks(now time.Time) bool { return now.Sub(f.looked) >= lookEvery }
 
 // ending reports whether err is one that a follower ends with.
 func ending(err error) bool {
@@ -338,18 +410,21 @@ func (s *Store) continues(genesis [16]byte, prev eventlog.Offset, chain eventlog
 }
 
 // blame tells which of the two causes of errChain it is; other errors pass.
+// The two records are read anew, in one reply: what was read before may be of a
+// node that a failover has changed since.
 func (s *Store) blame(log eventlog.Name, at eventlog.Offset, chain eventlog.Chain, err error) error {
 	if !errors.Is(err, errChain) || ending(err) {
 		return err
 	}
 	rs, readErr := s.read(s.ctx, log, func(b rueidis.Builder) rueidis.Commands {
-		return rueidis.Commands{b.Xrange().Key(s.key(log)).Start(at.String()).End(at.String()).Build()}
+		return rueidis.Commands{b.Xrange().Key(s.key(log)).Start(at.String()).End("+").Count(3).Build()}
 	})
 	if readErr != nil {
 		return readErr
 	}
 	list, readErr := entries(rs[0])
-	if readErr == nil && slices.ContainsFunc(list, func(e entry) bool { return e.Chain == chain }) {
+	list = records(list)
+	if readErr == nil && len(list) > 1 && list[0].Offset == at && list[0].Chain == chain && eventlog.NextChain(chain, &list[1].Record) != list[1].Chain {
 		return fmt.Errorf("%w: %w", eventlog.ErrDamaged, err)
 	}
 	return fmt.Errorf("%w: %w", eventlog.ErrDiverged, err)

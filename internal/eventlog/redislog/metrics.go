@@ -13,6 +13,7 @@ type metrics struct {
 	durable, volatile   prometheus.Observer
 	bytes               prometheus.Counter
 	fromRing, fromRedis prometheus.Counter
+	byClock, byBell     prometheus.Counter
 	resolved            *prometheus.CounterVec
 	repaired            prometheus.Counter
 	all                 []prometheus.Collector
@@ -33,6 +34,10 @@ func newMetrics(conns *atomic.Int64) *metrics {
 		Name: "cairn_follow_records_total",
 		Help: "Records given to followers, by where they were read.",
 	}, []string{"source"})
+	polls := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cairn_follow_polls_total",
+		Help: "Looks for new records of a log, by what led to them: the clock, or the bell of a quiet log.",
+	}, []string{"by"})
 	resolved := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cairn_append_resolved_total",
 		Help: "Appends that got no clear answer at once, by what was found out: acknowledged, refused, fenced, missing or unknown.",
@@ -49,8 +54,9 @@ func newMetrics(conns *atomic.Int64) *metrics {
 		durable: appends.WithLabelValues("durable"), volatile: appends.WithLabelValues("volatile"),
 		bytes:    bytes,
 		fromRing: reads.WithLabelValues("ring"), fromRedis: reads.WithLabelValues("redis"),
+		byClock: polls.WithLabelValues("clock"), byBell: polls.WithLabelValues("bell"),
 		resolved: resolved, repaired: repaired,
-		all: []prometheus.Collector{appends, bytes, reads, resolved, repaired, connections},
+		all: []prometheus.Collector{appends, bytes, reads, polls, resolved, repaired, connections},
 	}
 }
 
@@ -76,4 +82,13 @@ func (m *metrics) appended(volatile bool, bytes int, took time.Duration) {
 		m.durable.Observe(took.Seconds())
 	}
 	m.bytes.Add(float64(bytes))
+}
+
+// polled counts a poll of a log.
+func (m *metrics) polled(rung bool) {
+	if rung {
+		m.byBell.Inc()
+	} else {
+		m.byClock.Inc()
+	}
 }

@@ -81,6 +81,12 @@ func (s *Store) clientOption(addr string) rueidis.ClientOption {
 		ConnWriteTimeout:    2 * s.opts.ReplyMax,
 		DialCtxFn:           s.dial,
 	}
+	if s.opts.Bell {
+		o.OnInvalidations = func(keys []rueidis.RedisMessage) {
+			s.bell.hear(keys)
+			s.rouse()
+		}
+	}
 	o.Dialer.Timeout = time.Second
 	if s.target.tls {
 		o.TLSConfig = s.opts.TLS.Clone()

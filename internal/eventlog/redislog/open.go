@@ -122,7 +122,11 @@ func (w *writer) takeOver(ctx context.Context) error {
 // else it asks whether they do. mark is how far they had all before.
 func (w *writer) share(ctx context.Context, mark eventlog.Offset) error {
 	for b := (backoff{world: w.s.world}); w.link.waits(w.volatile); {
-		err := w.link.wait(w.volatile)
+		rs := w.link.do(w.link.waitFor(), w.link.c.B().Xrange().Key(w.key()).Start(w.fence.String()).End(w.fence.String()).Build())
+		err := w.link.waited(rs[0])
+		if err == nil {
+			err = w.stands(rs[1])
+		}
 		if err == nil {
 			break
 		}
@@ -136,6 +140,17 @@ func (w *writer) share(ctx context.Context, mark eventlog.Offset) error {
 		w.settle(ctx)
 	}
 	return nil
+}
+
+// stands returns nil if the fence is still there: the node may have lost it to
+// another's failover and be the primary again, and WAIT counts by what has
+// been written since.
+func (w *writer) stands(r rueidis.RedisResult) error {
+	list, err := entries(r)
+	if err == nil && (len(list) != 1 || list[0].Nonce != w.nonce) && w.s.keeps(ruleWaitFence) {
+		err = errRaced
+	}
+	return err
 }
 
 // seal ends the newest epoch, has the link watch the stream, and returns the

@@ -72,6 +72,11 @@ type Options struct {
 	MarkAfter time.Duration // how long a writer is idle before it appends a durable mark; 0 means 50 ms
 	PollEvery time.Duration // how often followers look for records, of a log that is quiet a fourth as often; 0 means 5 ms
 
+	// Bell has Redis tell when a quiet log was written, so that it is read at
+	// once, and polled no more often than it is compared. It is for those who
+	// follow much and append little: a writer's connection is slower with it.
+	Bell bool
+
 	// RingBytesMax bounds the newest records of each log that are kept in
 	// memory for followers at the tail; 0 means 1 MiB. The newest is always kept.
 	RingBytesMax int
@@ -114,6 +119,9 @@ type Store struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	conns   atomic.Int64
+	bell    bell
+	wake    chan struct{} // holds one: the poll is to look at who rang, or is new
+	untold  sync.Once     // that bells can't be armed
 
 	topo    atomic.Pointer[topology]
 	refresh sync.Mutex // held while the topology is read
@@ -163,6 +171,7 @@ func newStore(ctx context.Context, url string, opts Options, w world) (*Store, e
 		pins:    make(map[eventlog.Name][16]byte),
 		writers: make(map[*writer]struct{}),
 		feeds:   make(map[eventlog.Name]*feed),
+		wake:    make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.metrics = newMetrics(&s.conns)

@@ -219,7 +219,7 @@ func (w *sim) options() Options {
 	return Options{
 		Ack: w.ack, Replicas: w.replicas, Cluster: w.cluster,
 		ReplyMax: 40 * time.Millisecond, ResolveMax: 300 * time.Millisecond,
-		MarkAfter: 30 * time.Millisecond, PollEvery: 10 * time.Millisecond,
+		MarkAfter: 30 * time.Millisecond, PollEvery: 10 * time.Millisecond, Bell: w.bell,
 		RingBytesMax: 1 << 10,
 		Log:          slog.New(slog.DiscardHandler),
 	}

@@ -172,7 +172,7 @@ func (w *sim) pollFor(p *proc, s *Store, f *follower, end time.Duration) ([]even
 		if err != nil || len(recs) > 0 {
 			return recs, err
 		}
-		due, _ := s.idleFeeds(true)
+		due, _ := s.idleFeeds(0, s.armedEvery())
 		for addr, feeds := range due {
 			s.pollNode(addr, feeds)
 		}
@@ -211,13 +211,29 @@ func (w *sim) serve(p *proc, s *Store, wr eventlog.Writer, b *book) {
 				} else {
 					wr.Close()
 				}
-				w.final = wr.(*writer).last.Offset
-				w.tracef("%s: final %v", p.name, w.final)
+				if w.told(wr.(*writer)) {
+					w.final = wr.(*writer).last.Offset
+					w.tracef("%s: final %v", p.name, w.final)
+				}
 				return
 			}
 		}
 		p.idle(time.Duration(w.rng.IntN(60)) * time.Millisecond)
 	}
+}
+
+// told reports whether wr, which has been idle or closed, has told of all there
+// is, or should have. It can't if another opened while all calmed down, or if it
+// was closed while replicas lagged that it does not wait for: then the next to
+// open tells.
+func (w *sim) told(wr *writer) bool {
+	list := w.stream()
+	if len(list) == 0 {
+		return false
+	}
+	last := list[len(list)-1]
+	lagged := w.ack == AckPrimary && w.replicas > 0 && last.Mark != last.Prev
+	return last.Offset.Epoch == wr.fence.Epoch && !lagged
 }
 
 // keepTopology does what the store's own loop does.

@@ -96,6 +96,7 @@ var commands = map[string]command{
 	"PING":      {1, false, false, false, func(*Server, []string) Reply { return status("PONG") }},
 	"INFO":      {1, false, false, false, (*Server).info},
 	"CONFIG":    {3, false, false, false, (*Server).config},
+	"CLIENT":    {3, false, false, false, func(*Server, []string) Reply { return status("OK") }}, // it never tells
 	"CLUSTER":   {2, false, false, false, func(s *Server, _ []string) Reply { return bulk(s.ClusterInfo()) }},
 	"MULTI":     {min: 1},
 	"EXEC":      {min: 1},
