@@ -246,20 +246,26 @@ const (
 )
 
 // checkStall sees to a client that takes nothing, or too little: it is told so,
-// behind what is in flight, and cut when it does not take that either.
+// behind what is in flight, and cut when it does not take that either. Both wait
+// a while for deliveries: those who stalled together are many, and what the
+// kernel gives back of each is time that the healthy would wait.
 func (l *loop) checkStall(c handle, r *record, past func(uint32, time.Duration) bool) {
 	st := l.stalls[c.slot]
 	opts := &l.hub.opts
 	stuck := opts.StuckFor
+	var tellLate, cutLate time.Duration
+	if l.busy.Load() {
+		tellLate, cutLate = stuck/8, stuck/2
+	}
 	if !st.told && r.flags&flagBye == 0 {
-		if past(st.moved, stuck) || past(st.began, opts.BatchWithin) {
+		if past(st.moved, stuck+tellLate) || past(st.began, opts.BatchWithin+tellLate) {
 			now := l.hub.clock()
 			st.told, st.own, st.count, st.moved, st.began = true, nil, 0, now, now
 			l.say(c, r, statusTooSlow, "too slow", endSlow, errTooSlow)
 		}
 		return
 	}
-	if l.cuts > 0 && (past(st.moved, max(stuck/4, closeWithin)) || past(st.began, max(stuck, opts.BatchWithin))) {
+	if l.cuts > 0 && (past(st.moved, max(stuck/4, closeWithin)+cutLate) || past(st.began, max(stuck, opts.BatchWithin)+cutLate)) {
 		l.cuts--
 		l.cut(c, r, endSlow, errTooSlow)
 	}

@@ -32,6 +32,41 @@ func TestStalledAreCutByAndBy(t *testing.T) {
 	}
 }
 
+// TestStalledWaitForDeliveries: who is stuck is told so, and cut, when nothing
+// is delivered any more, or when that has waited long enough.
+func TestStalledWaitForDeliveries(t *testing.T) {
+	l := newLoopIn(t, newBenchHub(t, 1, 1).Hub)
+	c, _ := adoptPair(t, l, nil)
+	stuck := uint32(l.hub.opts.StuckFor.Milliseconds())
+	for _, test := range []struct {
+		busy, told bool
+		moved      uint32 // ms ago
+		tells      bool
+		cuts       bool
+	}{
+		{busy: true, moved: stuck + 1},
+		{busy: false, moved: stuck + 1, tells: true},
+		{busy: true, moved: stuck + stuck/8 + 1, tells: true},
+		{busy: true, told: true, moved: stuck/2 + 1},
+		{busy: true, told: true, moved: stuck + 1, cuts: true},
+	} {
+		l.busy.Store(test.busy)
+		c.with(func(l *loop, r *record) {
+			r.flags = r.flags&^flagBye | flagHello
+			l.stall(c, r, nil)
+			st := l.stalls[c.slot]
+			st.told, st.moved, st.began = test.told, l.hub.clock()-test.moved, l.hub.clock()
+		})
+		l.check()
+		c.with(func(l *loop, r *record) {
+			cut := r.flags&flagEnded != 0
+			if told := !cut && !test.told && l.stalls[c.slot].told; told != test.tells || cut != test.cuts {
+				t.Errorf("%+v: told %v, cut %v", test, told, cut)
+			}
+		})
+	}
+}
+
 // TestNoPingsBesideDeliveries: who is due for a ping gets it when nothing is
 // delivered any more, or when it has waited long enough.
 func TestNoPingsBesideDeliveries(t *testing.T) {
