@@ -48,14 +48,29 @@ func (l *listener) await(what string, so func() bool) {
 	}
 }
 
-// armed reports whether the bell of the log waits for a write.
-func (l *listener) armed() bool {
+// feed returns what polls know of the log, if none is under way.
+func (l *listener) feed() (armed bool, quiet int) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	f := l.s.feeds["s00"]
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.busy && !f.rung && f.armed
+	if f.busy || f.rung {
+		return false, 0
+	}
+	return f.armed, f.quiet
+}
+
+// armed reports whether the bell of the log waits for a write.
+func (l *listener) armed() bool {
+	armed, _ := l.feed()
+	return armed
+}
+
+// quiet returns how many polls have found nothing.
+func (l *listener) quiet() int {
+	_, quiet := l.feed()
+	return quiet
 }
 
 func (l *listener) rings() float64 { return metricValue(l.t, l.s.metrics.byBell) }
@@ -120,18 +135,6 @@ func TestNoBell(t *testing.T) {
 	if n := strings.Count(log.String(), "CLIENT TRACKING"); n != 1 {
 		t.Errorf("told %d times of CLIENT TRACKING; want once:\n%s", n, log.String())
 	}
-}
-
-func (l *listener) quiet() int {
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
-	f := l.s.feeds["s00"]
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.busy {
-		return 0
-	}
-	return f.quiet
 }
 
 // TestDue: how often a log is asked for, by how quiet it is.
