@@ -150,7 +150,7 @@ func (rateTicks) Ticks(least, most float64) []plot.Tick {
 // plotHuge draws the quantiles of each load.
 func plotHuge(r *hugeRecord, dir string) error {
 	p := plot.New()
-	p.Title.Text = fmt.Sprintf("%g delta a second to %d connections, clients on the same machine", r.Low.Rate, r.Low.Connections)
+	p.Title.Text = fmt.Sprintf("%d connections, clients on the same machine: %s", r.Low.Connections, everySo(r.Low.Rate))
 	p.Y.Label.Text, p.Y.Min = "ms", 0
 	p.Legend.Top, p.Legend.Left = true, true
 	var names []string
