@@ -299,18 +299,15 @@ func (s *Store) questions(b rueidis.Builder, feeds []*feed, now time.Time) rueid
 // heed takes the answers to f's questions off rs, and returns those of others.
 // tracks says that bells can be armed.
 func (f *feed) heed(rs []rueidis.RedisResult, now time.Time, tracks bool) (others []rueidis.RedisResult, err error) {
-	looks := f.looks(now)
-	f.armed = f.arms() && tracks
+	looks, armed := f.looks(now), false
 	if f.arms() {
-		f.armed = f.s.tells(f.s.key(f.log), rs[0].Error()) && f.armed
+		armed = f.s.tells(f.s.key(f.log), rs[0].Error()) && tracks
 		rs = rs[1:]
 	}
 	list, err := entries(rs[0])
 	rs = rs[1:]
 	f.quiet++
-	if err != nil || len(list) > 0 {
-		f.armed = false
-	}
+	f.armed = armed && err == nil && len(list) == 0
 	if err == nil && len(list) > 0 {
 		f.quiet = 0
 		err = f.took(list)

@@ -147,7 +147,7 @@ func (w *writer) share(ctx context.Context, mark eventlog.Offset) error {
 // been written since.
 func (w *writer) stands(r rueidis.RedisResult) error {
 	list, err := entries(r)
-	if err == nil && (len(list) != 1 || list[0].Nonce != w.nonce) && w.s.keeps(ruleWaitFence) {
+	if err == nil && (len(list) != 1 || list[0].Nonce != w.nonce) {
 		err = errRaced
 	}
 	return err
